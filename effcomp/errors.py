@@ -1,0 +1,45 @@
+"""Every exception effcomp raises on purpose."""
+
+
+class EffcompError(Exception):
+    """Base class: catch this to catch anything effcomp reports."""
+
+
+class VerifyError(EffcompError):
+    """The IR breaks an invariant; the message shows the op and its neighbours."""
+
+
+class ParseError(EffcompError):
+    """Textual IR is malformed; the message carries the line."""
+
+
+class ConfigError(EffcompError):
+    """A mode or option is unknown or has a value that cannot be used."""
+
+
+class CaptureError(EffcompError):
+    """A model could not be imported; the message names the node and its source line."""
+
+
+class LoweringError(EffcompError):
+    """No emitter takes an op; the message names the op, its types and its source line."""
+
+
+class KernelError(EffcompError):
+    """A generated kernel did not compile or launch; the message names the kernel."""
+
+
+class PlanError(EffcompError):
+    """A plan is malformed or does not fit what it was called with."""
+
+
+class DeviceError(EffcompError):
+    """A device is missing, unsupported or out of memory."""
+
+
+class CacheWarning(UserWarning):
+    """A compile cache entry was unusable and has been rebuilt."""
+
+
+class FallbackWarning(UserWarning):
+    """Something ran on a slower path than asked for; `explain` counts these."""

@@ -1,0 +1,186 @@
+"""Sizes: an int, or a sympy expression over named sizes such as `s0`."""
+
+import ast
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import sympy
+from sympy.printing.str import StrPrinter
+
+from effcomp.errors import ParseError
+
+Dim = int | sympy.Expr
+
+
+def symbol(name: str) -> sympy.Symbol:
+    """The size called `name`. Sizes are positive; `u...` (data-dependent) may be zero."""
+    if name.startswith("u"):
+        return sympy.Symbol(name, integer=True, nonnegative=True)
+    return sympy.Symbol(name, integer=True, positive=True)
+
+
+class FloorDiv(sympy.Function):
+    """Integer division rounding down; exact where the remainder is known to be zero."""
+
+    nargs = (2,)
+    is_integer = True
+
+    @classmethod
+    def eval(cls, a: Any, b: Any) -> Any:
+        if b == 1 or a == 0:
+            return a
+        if a.is_Integer and b.is_Integer:
+            return sympy.Integer(int(a) // int(b))
+        if a == b:
+            return sympy.Integer(1)
+        quotient, rest = _split_multiple(a, b)
+        if rest == 0:
+            return quotient
+        if quotient != 0 and b.is_Integer:
+            return quotient + cls(rest, b)
+        return None
+
+    def _eval_is_nonnegative(self) -> bool | None:
+        return True if self.args[0].is_nonnegative and self.args[1].is_positive else None
+
+
+class Mod(sympy.Function):
+    """Remainder with the sign of the divisor, as in Python."""
+
+    nargs = (2,)
+    is_integer = True
+    is_nonnegative = True
+
+    @classmethod
+    def eval(cls, a: Any, b: Any) -> Any:
+        if b == 1 or a == 0 or a == b:
+            return sympy.Integer(0)
+        if a.is_Integer and b.is_Integer:
+            return sympy.Integer(int(a) % int(b))
+        quotient, rest = _split_multiple(a, b)
+        if rest == 0:
+            return sympy.Integer(0)
+        if quotient != 0 and b.is_Integer:
+            return cls(rest, b)
+        return None
+
+
+def _split_multiple(a: Any, b: Any) -> tuple[Any, Any]:
+    """Write a as quotient*b + rest, taking every term that b divides syntactically."""
+    quotient, rest = sympy.Integer(0), sympy.Integer(0)
+    for term in sympy.Add.make_args(sympy.expand(a)):
+        if not term.is_polynomial(*term.free_symbols) and term.has(FloorDiv, Mod) is False:
+            rest += term
+            continue
+        ratio = sympy.cancel(term / b) if not term.has(FloorDiv, Mod) else term / b
+        if ratio.is_Integer or (ratio.as_numer_denom()[1] == 1 and _integral(ratio)):
+            quotient += ratio
+        else:
+            rest += term
+    return quotient, rest
+
+
+def _integral(expr: Any) -> bool:
+    return all(c.is_Integer for c in expr.as_coefficients_dict().values())
+
+
+def dim(value: Any) -> Dim:
+    """Normalise a size: an int where it is constant, else an expanded expression."""
+    if isinstance(value, int):
+        return int(value)
+    expr = sympy.expand(value)
+    return int(expr) if expr.is_Integer else expr
+
+
+def product(dims: Iterable[Dim]) -> Dim:
+    out: Any = 1
+    for d in dims:
+        out = out * d
+    return dim(out)
+
+
+def floor_div(a: Dim, b: Dim) -> Dim:
+    return dim(FloorDiv(sympy.sympify(a), sympy.sympify(b)))
+
+
+def same(a: Dim, b: Dim) -> bool:
+    """Whether two sizes are provably equal."""
+    return a == b or dim(sympy.sympify(a) - sympy.sympify(b)) == 0
+
+
+def same_shape(a: Sequence[Dim], b: Sequence[Dim]) -> bool:
+    return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+
+
+def free_sizes(dims: Iterable[Dim]) -> frozenset[str]:
+    return frozenset(s.name for d in dims if isinstance(d, sympy.Expr) for s in d.free_symbols)
+
+
+def contiguous_strides(shape: Sequence[Dim]) -> tuple[Dim, ...]:
+    """Row-major strides, in elements."""
+    strides: list[Dim] = []
+    step: Dim = 1
+    for size in reversed(shape):
+        strides.append(step)
+        step = dim(step * size)
+    return tuple(reversed(strides))
+
+
+class _DimPrinter(StrPrinter):
+    """Prints sizes in Python syntax, so that any Python reader can evaluate them."""
+
+    def _term(self, expr: Any) -> str:
+        text = self._print(expr)
+        return text if expr.is_Atom and not text.startswith("-") else f"({text})"
+
+    def _print_FloorDiv(self, expr: Any) -> str:
+        return f"({self._term(expr.args[0])} // {self._term(expr.args[1])})"
+
+    def _print_Mod(self, expr: Any) -> str:
+        return f"({self._term(expr.args[0])} % {self._term(expr.args[1])})"
+
+    def _print_Max(self, expr: Any) -> str:
+        return f"max({', '.join(self._print(a) for a in expr.args)})"
+
+    def _print_Min(self, expr: Any) -> str:
+        return f"min({', '.join(self._print(a) for a in expr.args)})"
+
+
+def print_dim(value: Dim) -> str:
+    """A size in Python syntax: `//` and `%` are floor division and remainder."""
+    return str(value) if isinstance(value, int) else _DimPrinter().doprint(value)
+
+
+_BINARY: Mapping[type, Callable[[Any, Any], Any]] = {
+    ast.Add: lambda a, b: a + b,
+    ast.Sub: lambda a, b: a - b,
+    ast.Mult: lambda a, b: a * b,
+    ast.Div: lambda a, b: a / b,
+    ast.Pow: lambda a, b: a**b,
+    ast.FloorDiv: FloorDiv,
+    ast.Mod: Mod,
+}
+
+
+def parse_dim(text: str) -> Dim:
+    """Read what `print_dim` writes; names become sizes. Raises ParseError."""
+    try:
+        return dim(_read(ast.parse(text.strip(), mode="eval").body))
+    except (SyntaxError, KeyError, TypeError, ValueError) as error:
+        raise ParseError(f"not a size: {text!r} ({error})") from None
+
+
+def _read(node: ast.expr) -> Any:
+    match node:
+        case ast.Constant(value=int(value)) if not isinstance(value, bool):
+            return sympy.Integer(value)
+        case ast.Name(id=name):
+            return symbol(name)
+        case ast.BinOp(left=left, op=op, right=right):
+            return _BINARY[type(op)](_read(left), _read(right))
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return -_read(operand)
+        case ast.Call(func=ast.Name(id="max" | "min" as name), args=args):
+            return (sympy.Max if name == "max" else sympy.Min)(*map(_read, args))
+        case _:
+            raise ValueError(f"{ast.unparse(node)} is not allowed in a size")

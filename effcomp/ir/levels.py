@@ -1,0 +1,24 @@
+"""Levels: which ops are legal between which passes."""
+
+from enum import Enum
+
+from effcomp.ir.core import Op
+from effcomp.ir.spec import Trait, spec_of
+
+
+class Level(Enum):
+    """A stage of lowering; each pass states the level it takes and the one it gives."""
+
+    TENSOR = "tensor"  # as captured: no groups
+    FUSED = "fused"  # groups are forming: everything goes
+    KERNEL = "kernel"  # every op is one kernel, one library call, or a view
+
+
+def refused_at(level: Level, op: Op) -> str:
+    """Why an op may not stand at this level; empty where it may."""
+    namespace = op.name.partition(".")[0]
+    if level is Level.TENSOR and namespace == "fused":
+        return "groups form at level 'fused'"
+    if level is Level.KERNEL and Trait.ELEMENTWISE in spec_of(op).traits and op.operands:
+        return "elementwise ops stand inside groups by now"
+    return ""
