@@ -1,0 +1,186 @@
+"""The driver: capture -> passes -> codegen -> runtime, and the doors users come through."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from effcomp import cache
+from effcomp.capture import Captured, Role, compile_dynamo
+from effcomp.codegen import lower_graph
+from effcomp.config import Config
+from effcomp.errors import ConfigError, DeviceError
+from effcomp.ir import Graph, print_graph
+from effcomp.passes import PASSES
+from effcomp.passes.pipelines import pipeline_for
+from effcomp.plan.schema import Plan
+from effcomp.reference import region_of
+from effcomp.rewrite import Pipeline, Run, parse_pipeline
+from effcomp.runtime import Executable, load
+from effcomp.target import TARGETS, Target
+
+__all__ = ["Compilation", "backend", "build_plan", "compile_captured", "recording", "reset", "target_of"]
+
+
+@dataclass(slots=True)
+class Compilation:
+    """What compiling one graph did: `explain` reads these.
+
+    `run` is None where the plan came from the cache; `seconds` are by stage name.
+    """
+
+    name: str
+    role: Role
+    target: Target
+    captured: Captured
+    plan: Plan
+    run: Run | None = None
+    executable: Executable | None = None
+    seconds: dict[str, float] = field(default_factory=dict[str, float])
+
+
+_RECORD: ContextVar[list[Compilation] | None] = ContextVar("effcomp_record", default=None)
+
+
+@contextlib.contextmanager
+def recording() -> Iterator[list[Compilation]]:
+    """Collect every Compilation made inside the block."""
+    found: list[Compilation] = []
+    token = _RECORD.set(found)
+    try:
+        yield found
+    finally:
+        _RECORD.reset(token)
+
+
+def backend(
+    gm: torch.fx.GraphModule,
+    example_inputs: Sequence[Any],
+    *,
+    mode: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Callable[..., Any]:
+    """The torch.compile backend. Raises ConfigError for a mode or option it does not know."""
+    config = Config.from_user(mode, options)
+
+    def compile_graph(captured: Captured, role: Role) -> Callable[[list[Any]], list[Any]]:
+        return compile_captured(captured, role, config, device_of(example_inputs))
+
+    return compile_dynamo(gm, example_inputs, compile_graph)
+
+
+def reset() -> None:
+    """Forget what the runtime keeps between calls; torch._dynamo.reset() calls this."""
+    from effcomp.runtime import release
+
+    release()
+
+
+backend.reset = reset  # pyright: ignore[reportFunctionMemberAccess]
+
+
+def compile_captured(
+    captured: Captured, role: Role, config: Config, device: torch.device
+) -> Executable:
+    """Compile one captured graph for a device and load it."""
+    target = target_of(config.target or device)
+    record = Compilation(captured.graph.name, role, target, captured, plan=None)  # pyright: ignore
+    with _timed(record, "plan"):
+        record.plan = _cached_plan(captured.graph, target, role, config, record)
+    with _timed(record, "load"):
+        record.executable = load(
+            record.plan,
+            device,
+            constants=captured.constants,
+            cuda_graphs=config.cuda_graphs,
+            regions=config.regions,
+            progress=config.progress,
+        )
+    if (found := _RECORD.get()) is not None:
+        found.append(record)
+    return record.executable
+
+
+def _cached_plan(
+    graph: Graph, target: Target, role: Role, config: Config, record: Compilation
+) -> Plan:
+    use_cache = config.cache and _RECORD.get() is None
+    pipeline = pipeline_of(target, role, config)
+    key = ""
+    if use_cache:
+        versions = (torch.__version__, target.name, role.value)
+        key = cache.key_of((print_graph(graph), pipeline.text, config.key(), *versions))
+        if (plan := cache.read(key)) is not None:
+            return plan
+    plan = build_plan(graph, target, pipeline, record)
+    if use_cache:
+        cache.write(key, plan)
+    return plan
+
+
+def build_plan(graph: Graph, target: Target, pipeline: Pipeline, record: Compilation | None = None) -> Plan:
+    """Passes, then code generation. Needs no device."""
+    start = time.perf_counter()
+    run = pipeline.run(graph)
+    middle = time.perf_counter()
+    plan = lower_graph(run.graph, target, region_of=region_of)
+    if record is not None:
+        record.run = run
+        record.seconds["passes"] = middle - start
+        record.seconds["codegen"] = time.perf_counter() - middle
+    return plan
+
+
+def pipeline_of(target: Target, role: Role, config: Config) -> Pipeline:
+    """The pipeline that `config` asks for. Raises ConfigError for a pass nobody declared."""
+    if config.pipeline is not None:
+        return parse_pipeline(config.pipeline, PASSES)
+    for name in config.disable:
+        if name not in PASSES:
+            raise ConfigError(f"option 'disable' names no pass {name!r}; there are: {', '.join(sorted(PASSES))}")
+    return pipeline_for(
+        target,
+        training=role is not Role.INFERENCE,
+        horizontal_rows=config.horizontal_rows,
+    ).without(config.disable)
+
+
+def device_of(inputs: Sequence[Any]) -> torch.device:
+    """The one device that a graph's tensors live on; CPU scalars beside CUDA tensors are fine."""
+    devices = {t.device for t in inputs if isinstance(t, torch.Tensor) and not (t.ndim == 0 and t.device.type == "cpu")}
+    if len(devices) > 1:
+        raise DeviceError(f"a graph reads tensors of several devices: {', '.join(sorted(map(str, devices)))}; move them to one")
+    return devices.pop() if devices else torch.device("cpu")
+
+
+def target_of(device: torch.device | str) -> Target:
+    """The target for a device, or by name ("cuda:90"). Raises DeviceError for a kind effcomp lacks.
+
+    A GPU between two known ones compiles for the lower.
+    """
+    if isinstance(device, str):
+        if device not in TARGETS:
+            raise DeviceError(f"no target {device!r}; there are: {', '.join(sorted(TARGETS))}")
+        return TARGETS[device]
+    if device.type == "cpu":
+        return TARGETS["cpu"]
+    if device.type != "cuda":
+        raise DeviceError(f"effcomp compiles for cuda and cpu, not for {device.type!r}; move the model or use another backend")
+    major, minor = torch.cuda.get_device_capability(device)
+    fitting = [t for t in TARGETS.values() if t.kind == "cuda" and t.capability <= major * 10 + minor]
+    if not fitting:
+        raise DeviceError(f"{torch.cuda.get_device_name(device)} is sm_{major}{minor}; effcomp needs sm_80 or later")
+    return max(fitting, key=lambda t: t.capability)
+
+
+@contextlib.contextmanager
+def _timed(record: Compilation, stage: str) -> Iterator[None]:
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        record.seconds[stage] = time.perf_counter() - start
