@@ -1,0 +1,43 @@
+"""effcomp: an optimizing compiler for PyTorch models.
+
+`torch.compile(model, backend="effcomp")` needs no import of this package: torch finds the
+backend by its entry point. The names here load what they stand for on first use, so that
+`import effcomp` costs nothing and `effcomp.ir` works where torch is not installed.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from effcomp.api import backend, reset
+    from effcomp.config import Config
+    from effcomp.explain import explain
+
+__all__ = ["Config", "backend", "explain", "reset"]
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Config": "effcomp.config",
+    "backend": "effcomp.api",
+    "explain": "effcomp.explain",
+    "reset": "effcomp.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from the module that defines it.
+
+    `explain` names both a module and the function in it. Importing the submodule binds the
+    module on this package, so the function is put back over it here.
+    """
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

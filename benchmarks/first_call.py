@@ -1,0 +1,83 @@
+"""How long the first call takes in a new process: `torch.compile` to the first output.
+
+    python -m benchmarks.first_call --workload flux --backend inductor
+
+prints the seconds as JSON. The model is built and run eagerly before the clock starts, so that
+loading libraries and waking the device are not counted; what the compiler imports is. `measure`
+runs it twice with the same caches: empty (cold), then kept (warm).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.schema import FirstCall
+
+__all__ = ["measure_first_call"]
+
+ROOT = Path(__file__).parents[1]
+CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "EFFCOMP_CACHE_DIR")
+
+
+def measure_first_call(
+    workload: str, backend: str, device: str, tiny: bool, timeout: float
+) -> FirstCall:
+    """Time the first call in two new processes that share caches, which start empty."""
+    command = [sys.executable, "-m", "benchmarks.first_call", "--workload", workload]
+    command += ["--backend", backend, "--device", device, *(["--tiny"] if tiny else [])]
+    with tempfile.TemporaryDirectory() as folder:
+        caches = {name: str(Path(folder) / name.lower()) for name in CACHES}
+        seconds: list[float] = []
+        for _ in ("cold", "warm"):
+            run = subprocess.run(
+                command,
+                cwd=ROOT,
+                env={**os.environ, **caches},
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+                check=False,
+            )
+            if run.returncode != 0:
+                raise RuntimeError(f"first call failed: {run.stderr[-300:]}")
+            seconds.append(json.loads(run.stdout.splitlines()[-1])["seconds"])
+    return FirstCall(cold=round(seconds[0], 3), warm=round(seconds[1], 3))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--workload", required=True)
+    parser.add_argument("--backend", required=True)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--tiny", action="store_true")
+    arguments = parser.parse_args()
+
+    import torch
+
+    from benchmarks.backends import compiled
+    from benchmarks.workloads import build
+
+    def wait() -> None:
+        if arguments.device == "cuda":
+            torch.cuda.synchronize()
+
+    with torch.no_grad():
+        workload = build(arguments.workload, arguments.device, arguments.tiny)
+        workload.module(**workload.inputs)
+        workload.prepare()
+        wait()
+        start = time.perf_counter()
+        compiled(arguments.backend, workload.module)(**workload.inputs)
+        wait()
+    print(json.dumps({"seconds": time.perf_counter() - start}))
+
+
+if __name__ == "__main__":
+    main()

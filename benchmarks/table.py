@@ -1,0 +1,153 @@
+"""Renders the README's table of measurements from the committed result files.
+
+    python -m benchmarks.table            rewrite the part of README.md between the markers
+    python -m benchmarks.table --check    exit with 1 where the README is not what they say
+
+Only runs on a GPU with the full models count. Times are compared within one run only: for every
+workload the newest run that timed effcomp is taken, or the newest that timed anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from benchmarks.schema import Result, Row, read
+from benchmarks.workloads import WORKLOADS
+
+__all__ = ["main", "render"]
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+README = ROOT / "README.md"
+BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
+
+# What effcomp has to beat: the faster of these. Decoding is launch-bound, so there it is the mode
+# that records CUDA graphs.
+PEERS = dict.fromkeys(WORKLOADS, ("eager", "inductor")) | {"llama_decode": ("inductor_cg",)}
+COLUMNS = (
+    "Workload",
+    "eager, ms",
+    "Inductor, ms",
+    "with CUDA graphs, ms",
+    "effcomp, ms",
+    "speed to peer",
+    "error to Inductor",
+    "memory to Inductor",
+    "first call, s",
+    "warm first call, s",
+)
+NOTHING = "No result of a GPU is committed yet; `benchmarks/README.md` says how to measure one."
+
+
+def _rows_of(result: Result, workload: str) -> dict[str, Row]:
+    return {row.backend: row for row in result.rows if row.workload == workload}
+
+
+def _newest(
+    results: Iterable[Result], workload: str, has: Callable[[Row], bool]
+) -> tuple[Result, dict[str, Row]] | None:
+    """Find the newest run with such a row of effcomp, or else of any backend."""
+    runs = [(result, _rows_of(result, workload)) for result in results]
+    runs = [(result, rows) for result, rows in runs if any(map(has, rows.values()))]
+    if not runs:
+        return None
+    ours = [run for run in runs if "effcomp" in run[1] and has(run[1]["effcomp"])]
+    return max(ours or runs, key=lambda run: run[0].date)
+
+
+def _median(row: Row | None) -> float | None:
+    return row.times.median if row and row.times else None
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}" if value < 100 else f"{value:.0f}"
+
+
+def _ratio(ours: float | None, theirs: float | None) -> str:
+    return f"{ours / theirs:.2f}" if ours is not None and theirs else ""
+
+
+def _first_calls(rows: dict[str, Row]) -> tuple[str, str]:
+    """Seconds of effcomp against Inductor's, cold and warm."""
+    cells: list[str] = []
+    for kind in ("cold", "warm"):
+        spans = [
+            _number(getattr(row.first_call, kind))
+            for name in ("effcomp", "inductor")
+            if (row := rows.get(name)) and row.first_call
+        ]
+        cells.append(" / ".join(spans))
+    return cells[0], cells[1]
+
+
+def _line(workload: str, results: Sequence[Result]) -> str | None:
+    timed = _newest(results, workload, lambda row: row.times is not None)
+    if timed is None:
+        return None
+    rows = timed[1]
+    started = _newest(results, workload, lambda row: row.first_call is not None)
+    ours, inductor = rows.get("effcomp"), rows.get("inductor")
+    peers = [m for name in PEERS[workload] if (m := _median(rows.get(name))) is not None]
+    mine = _median(ours)
+    speed = f"**{min(peers) / mine:.2f}**" if peers and mine else ""
+    medians = [_number(_median(rows.get(name))) for name in ("eager", "inductor", "inductor_cg")]
+    cells = [
+        workload,
+        *medians,
+        _number(mine),
+        speed,
+        _ratio(ours.error if ours else None, inductor.error if inductor else None),
+        _ratio(ours.peak_gib if ours else None, inductor.peak_gib if inductor else None),
+        *_first_calls(started[1] if started else {}),
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def render(results: Sequence[Result]) -> str:
+    """Render the part of the README that stands between the markers."""
+    counted = [result for result in results if result.kind == "cuda" and not result.tiny]
+    lines = [line for name in WORKLOADS if (line := _line(name, counted))]
+    if not lines:
+        return NOTHING
+    newest = max(counted, key=lambda result: result.date)
+    where = f"{newest.device}, torch {newest.versions['torch']}, Triton {newest.versions['triton']}"
+    head = "| " + " | ".join(COLUMNS) + " |"
+    rule = "| --- |" + " ---: |" * (len(COLUMNS) - 1)
+    legend = (
+        f"Measured on {where}; medians of calls taken in turns in one process. Speed is the "
+        "faster of eager and Inductor (llama_decode: Inductor with CUDA graphs) over effcomp, so "
+        "above 1 effcomp is faster. Error (against float32) and peak memory are effcomp's over "
+        "Inductor's. First calls are effcomp / Inductor, each in a process of its own."
+    )
+    return "\n".join([head, rule, *lines, "", legend])
+
+
+def _place(readme: str, table: str) -> str:
+    before, begin, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise SystemExit(f"README.md has no lines {BEGIN} and {END}")
+    return f"{before}{BEGIN}\n{table}\n{END}{after}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Rewrite or check the README; the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true")
+    arguments = parser.parse_args(argv)
+    table = render([read(path) for path in sorted(RESULTS.glob("*.json"))])
+    now = README.read_text()
+    wanted = _place(now, table)
+    if arguments.check:
+        if now != wanted:
+            print("README.md is not what benchmarks/results say: run python -m benchmarks.table")
+        return int(now != wanted)
+    README.write_text(wanted)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
