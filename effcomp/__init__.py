@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from effcomp.api import backend, reset
     from effcomp.config import Config
-    from effcomp.explain import explain
+    from effcomp.explanation import explain
 
 __all__ = ["Config", "backend", "explain", "reset"]
 __version__ = "0.1.0"
@@ -21,17 +21,13 @@ __version__ = "0.1.0"
 _HOMES = {
     "Config": "effcomp.config",
     "backend": "effcomp.api",
-    "explain": "effcomp.explain",
+    "explain": "effcomp.explanation",
     "reset": "effcomp.api",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Load a public name from the module that defines it.
-
-    `explain` names both a module and the function in it. Importing the submodule binds the
-    module on this package, so the function is put back over it here.
-    """
+    """Load a public name from the module that defines it."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(_HOMES[name]), name)

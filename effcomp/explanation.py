@@ -1,0 +1,160 @@
+"""`effcomp.explain`: what the compiler did to a model, as a report one can read."""
+
+import textwrap
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from effcomp.api import Compilation, backend, recording
+from effcomp.ir import Graph
+from effcomp.plan.expressions import evaluate
+from effcomp.plan.schema import CallStep, Launch, RunRegion
+
+__all__ = ["Explanation", "GraphReport", "GroupReport", "explain"]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupReport:
+    """One step of a plan: what it computes, bytes moved and FLOPs for the sizes it ran with."""
+
+    kind: str  # "kernel", "region" or "library"
+    label: str
+    ops: tuple[str, ...]
+    bytes: int
+    flops: int
+    loc: str
+
+
+@dataclass(frozen=True, slots=True)
+class GraphReport:
+    """One captured graph. `unmodelled` counts `aten.call`s by target and reason."""
+
+    name: str
+    role: str
+    target: str
+    modelled: int
+    unmodelled: Mapping[tuple[str, str], int]
+    groups: tuple[GroupReport, ...]
+    kernels: int
+    refusals: tuple[str, ...]
+    matches: Mapping[str, int]
+    stages: tuple[tuple[str, int, float], ...]  # pass, ops after it, seconds
+    notes: tuple[str, ...]
+    peak_bytes: int
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Everything `explain` found; `str()` of it is the report."""
+
+    graphs: tuple[GraphReport, ...]
+    breaks: tuple[str, ...]
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.graphs)} graph(s), {len(self.breaks)} graph break(s)"]
+        lines += [f"  break: {reason}" for reason in self.breaks]
+        for graph in self.graphs:
+            lines += ["", *_show_graph(graph)]
+        return "\n".join(lines)
+
+
+def explain(model: Callable[..., Any], *args: Any, **kwargs: Any) -> Explanation:
+    """Compile `model` anew for these arguments, run it once, and report what was done.
+
+    Nothing of the compile cache is read, so that every stage is there to be reported. Gradients are
+    followed if they are enabled: the backward graph is then reported once it was compiled.
+    """
+    torch._dynamo.reset()  # pyright: ignore[reportPrivateUsage]
+    with recording() as found:
+        with torch._dynamo.utils.preserve_rng_state():  # pyright: ignore
+            breaks = _breaks(model, args, kwargs)
+        torch._dynamo.reset()  # pyright: ignore[reportPrivateUsage]
+        found.clear()
+        torch.compile(model, backend=backend)(*args, **kwargs)
+    return Explanation(tuple(map(_report, found)), breaks)
+
+
+def _breaks(model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, ...]:
+    output = torch._dynamo.explain(model)(*args, **kwargs)  # pyright: ignore
+    return tuple(
+        f"{reason.reason.splitlines()[0]} at {_place(reason.user_stack)}" for reason in output.break_reasons
+    )
+
+
+def _place(stack: Any) -> str:
+    return f"{stack[-1].filename.rsplit('/', 1)[-1]}:{stack[-1].lineno}" if stack else "an unknown line"
+
+
+def _report(record: Compilation) -> GraphReport:
+    run, plan = record.run, record.plan
+    assert run is not None, "a recorded compilation bypasses the cache"
+    captured = record.captured.graph
+    sizes = record.executable.last_sizes if record.executable else {}
+    unmodelled = _unmodelled(captured)
+    return GraphReport(
+        name=captured.name,
+        role=record.role.value,
+        target=plan.target,
+        modelled=sum(1 for _ in captured.ops) - sum(unmodelled.values()),
+        unmodelled=unmodelled,
+        groups=_groups(record, sizes),
+        kernels=len(plan.kernels),
+        refusals=tuple(str(refusal) for stage in run.stages for refusal in stage.refusals),
+        matches=run.counts,
+        stages=tuple((stage.spec, len(stage.graph.ops), stage.seconds) for stage in run.stages),
+        notes=(*plan.notes, *(record.executable.notes if record.executable else ())),
+        peak_bytes=record.executable.peak_bytes if record.executable else 0,
+        seconds=dict(record.seconds),
+    )
+
+
+def _unmodelled(graph: Graph) -> dict[tuple[str, str], int]:
+    calls = (op for op in graph.ops if op.name == "aten.call")
+    return dict(Counter((str(op.attrs["target"]), str(op.attrs.get("why", ""))) for op in calls))
+
+
+def _groups(record: Compilation, sizes: Mapping[str, int]) -> tuple[GroupReport, ...]:
+    kinds = {Launch: "kernel", RunRegion: "region", CallStep: "library"}
+    return tuple(
+        GroupReport(
+            kind=kinds[type(step)],
+            label=cost.label,
+            ops=cost.ops,
+            bytes=evaluate(cost.bytes, sizes),
+            flops=evaluate(cost.flops, sizes),
+            loc=cost.loc,
+        )
+        for step, cost in zip(record.plan.steps, record.plan.costs, strict=True)
+    )
+
+
+def _show_graph(graph: GraphReport) -> list[str]:
+    total = graph.modelled + sum(graph.unmodelled.values())
+    seconds = ", ".join(f"{stage} {value:.2f} s" for stage, value in graph.seconds.items())
+    lines = [
+        f"graph {graph.name} ({graph.role}, {graph.target}): {graph.modelled} of {total} ops modelled, "
+        f"{len(graph.groups)} steps, {graph.kernels} distinct kernels, memory peak {graph.peak_bytes / 2**20:.1f} MiB",
+        f"  compiled in: {seconds}",
+    ]
+    lines += [f"  aten.call {target} x{n}: {why}" for (target, why), n in graph.unmodelled.items()]
+    lines += [f"  note: {note}" for note in graph.notes]
+    lines.append("  passes:")
+    lines += [f"    {spec:40} {ops:5} ops {seconds * 1e3:8.1f} ms" for spec, ops, seconds in graph.stages]
+    if graph.matches:
+        lines.append("  matches: " + ", ".join(f"{rule} {n}" for rule, n in graph.matches.items()))
+    if graph.refusals:
+        lines.append("  refusals:")
+        lines += textwrap.indent("\n".join(graph.refusals), "    ").splitlines()
+    lines.append("  steps:")
+    lines += [
+        f"    {group.kind:8} {group.label[:48]:48} {group.bytes / 2**20:10.3f} MiB {group.flops / 1e9:10.3f} GFLOP"
+        f"  {group.loc}"
+        for group in graph.groups
+    ]
+    return lines
+
+
