@@ -8,6 +8,13 @@ import sympy
 from sympy.printing.str import StrPrinter
 
 from effcomp.errors import ParseError
+from effcomp.ir.bounds import bounded, interval, within
+from effcomp.ir.division import FloorDiv, Mod
+
+__all__ = [
+    "Dim", "FloorDiv", "Mod", "bounded", "contiguous_strides", "dim", "floor_div", "free_sizes",
+    "interval", "parse_dim", "print_dim", "product", "same", "same_shape", "symbol", "within",
+]  # fmt: skip
 
 Dim = int | sympy.Expr
 
@@ -17,71 +24,6 @@ def symbol(name: str) -> sympy.Symbol:
     if name.startswith("u"):
         return sympy.Symbol(name, integer=True, nonnegative=True)
     return sympy.Symbol(name, integer=True, positive=True)
-
-
-class FloorDiv(sympy.Function):
-    """Integer division rounding down; exact where the remainder is known to be zero."""
-
-    nargs = (2,)
-    is_integer = True
-
-    @classmethod
-    def eval(cls, a: Any, b: Any) -> Any:
-        if b == 1 or a == 0:
-            return a
-        if a.is_Integer and b.is_Integer:
-            return sympy.Integer(int(a) // int(b))
-        if a == b:
-            return sympy.Integer(1)
-        quotient, rest = _split_multiple(a, b)
-        if rest == 0:
-            return quotient
-        if quotient != 0 and b.is_Integer:
-            return quotient + cls(rest, b)
-        return None
-
-    def _eval_is_nonnegative(self) -> bool | None:
-        return True if self.args[0].is_nonnegative and self.args[1].is_positive else None
-
-
-class Mod(sympy.Function):
-    """Remainder with the sign of the divisor, as in Python."""
-
-    nargs = (2,)
-    is_integer = True
-    is_nonnegative = True
-
-    @classmethod
-    def eval(cls, a: Any, b: Any) -> Any:
-        if b == 1 or a == 0 or a == b:
-            return sympy.Integer(0)
-        if a.is_Integer and b.is_Integer:
-            return sympy.Integer(int(a) % int(b))
-        quotient, rest = _split_multiple(a, b)
-        if rest == 0:
-            return sympy.Integer(0)
-        if quotient != 0 and b.is_Integer:
-            return cls(rest, b)
-        return None
-
-
-def _split_multiple(a: Any, b: Any) -> tuple[Any, Any]:
-    """Write a as quotient*b + rest, taking every term that b divides syntactically."""
-    quotient, rest = sympy.Integer(0), sympy.Integer(0)
-    for term in sympy.Add.make_args(sympy.expand(a)):
-        if not term.is_polynomial(*term.free_symbols) and term.has(FloorDiv, Mod) is False:
-            rest += term
-            continue
-        ratio = sympy.cancel(term / b) if not term.has(FloorDiv, Mod) else term / b
-        if ratio.is_Integer or (ratio.as_numer_denom()[1] == 1 and _integral(ratio)):
-            quotient += ratio
-        else:
-            rest += term
-    return quotient, rest
-
-
-def _integral(expr: Any) -> bool:
-    return all(c.is_Integer for c in expr.as_coefficients_dict().values())
 
 
 def dim(value: Any) -> Dim:
@@ -166,7 +108,7 @@ def parse_dim(text: str) -> Dim:
     """Read what `print_dim` writes; names become sizes. Raises ParseError."""
     try:
         return dim(_read(ast.parse(text.strip(), mode="eval").body))
-    except (SyntaxError, KeyError, TypeError, ValueError) as error:
+    except (SyntaxError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise ParseError(f"not a size: {text!r} ({error})") from None
 
 
