@@ -34,9 +34,7 @@ class Log:
     """Collects what one pass did. Equal refusals are kept once, with their count."""
 
     _counts: dict[str, int] = field(default_factory=dict[str, int])
-    _refused: dict[tuple[str, str], _Places] = field(
-        default_factory=dict[tuple[str, str], _Places]
-    )
+    _refused: dict[tuple[str, str], _Places] = field(default_factory=dict[tuple[str, str], _Places])
 
     def applied(self, rule: str, loc: str = "", times: int = 1) -> None:
         """Note that `rule` rewrote something."""

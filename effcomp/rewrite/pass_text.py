@@ -74,7 +74,9 @@ def _parse_pass(text: str, registry: Mapping[str, type[Any]]) -> Any:
         if not equals:
             raise ConfigError(f"option {key!r} of {name} has no value")
         given[key] = _convert(value, known[key], f"option {key!r} of {name}")
-    required = {f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}
+    required = {
+        f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING
+    }
     if missing := sorted(required - given.keys()):
         raise ConfigError(f"{name} needs option {missing[0]!r}")
     return kind(**given)
