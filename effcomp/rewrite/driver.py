@@ -1,0 +1,166 @@
+"""Applying rules to a fixed point."""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import cast
+
+from effcomp.errors import PassError
+from effcomp.ir import Graph, Op, TensorType, Value
+from effcomp.ir.dims import same_shape
+from effcomp.ir.verify import excerpt
+from effcomp.rewrite.log import Log
+from effcomp.rewrite.matching import Match, find_matches
+from effcomp.rewrite.pattern import Pat, depth, op_names, roots
+from effcomp.rewrite.program import Node, Program
+from effcomp.rewrite.rules import AnyRule, Builder, Refused
+
+_REWRITES_PER_OP = 50
+
+
+def apply_rules(graph: Graph, rules: Sequence[AnyRule], log: Log, *, bodies: bool = False) -> Graph:
+    """Apply rules until none applies; ops that die on the way are removed.
+
+    Every match sees the program as the rewrites before it left it, so that matches never share
+    ops. `bodies` visits nested graphs too. Returns `graph` itself where nothing applied.
+    """
+    return _Driver(_index(rules)).run(graph, log, bodies)
+
+
+@dataclass(frozen=True, slots=True)
+class _Index:
+    """Rules by the op their pattern ends in, and what to look at again after a rewrite."""
+
+    by_root: dict[str, list[tuple[AnyRule, Pat]]]
+    names: frozenset[str]
+    depth: int
+
+
+def _index(rules: Sequence[AnyRule]) -> _Index:
+    by_root: dict[str, list[tuple[AnyRule, Pat]]] = {}
+    names: set[str] = set()
+    deepest = 0
+    for rule in rules:
+        pattern = rule.pattern()
+        for root in roots(pattern):
+            by_root.setdefault(root, []).append((rule, pattern))
+        names.update(op_names(pattern))
+        deepest = max(deepest, depth(pattern))
+    return _Index(by_root, frozenset(names), deepest)
+
+
+_Key = tuple[str, Value | Node]
+
+
+class _Driver:
+    def __init__(self, index: _Index) -> None:
+        self.index = index
+
+    def run(self, graph: Graph, log: Log, bodies: bool) -> Graph:
+        program = Program(graph)
+        changed = bodies and self._run_bodies(program, log)
+        work = deque(n for n in program.nodes() if n.op.name in self.index.by_root)
+        queued = set(work)
+        refused: dict[_Key, tuple[Node, str]] = {}
+        budget = _REWRITES_PER_OP * (len(graph.ops) + 20)
+        while work:
+            node = work.popleft()
+            queued.discard(node)
+            if not node.alive or program.is_dead(node):
+                continue
+            found = self._try_rules(program, node, refused, log)
+            if found is None:
+                continue
+            changed, budget = True, budget - 1
+            if budget < 0:
+                raise PassError(f"no fixed point: the last rule was {found[0]}")
+            for again in self._affected(program, found[1]):
+                if again not in queued:
+                    queued.add(again)
+                    work.append(again)
+        for (rule, _), (node, reason) in refused.items():
+            if node.alive:
+                log.refused(rule, node.op.loc, reason)
+        return program.graph() if changed else graph
+
+    def _run_bodies(self, program: Program, log: Log) -> bool:
+        changed = False
+        for node in program.nodes():
+            if node.op.body is not None:
+                body = self.run(node.op.body, log, True)
+                if body is not node.op.body:
+                    program.update(node, replace(node.op, body=body))
+                    changed = True
+        return changed
+
+    def _try_rules(
+        self, program: Program, node: Node, refused: dict[_Key, tuple[Node, str]], log: Log
+    ) -> tuple[str, list[Value]] | None:
+        """Apply the first rule that takes this op; return its name and the values to look at."""
+        for rule, pattern in self.index.by_root[node.op.name]:
+            key: _Key = (rule.name, node.op.results[0] if node.op.results else node)
+            reason = ""
+            for m in find_matches(node.op, pattern, program):
+                try:
+                    outcome = _attempt(rule, m)
+                except Exception as error:
+                    error.add_note(f"rule {rule.name} at\n{_excerpt(program, node)}")
+                    raise
+                if isinstance(outcome, Refused):
+                    reason = reason or outcome.reason
+                    continue
+                ops, values = outcome
+                refused.pop(key, None)
+                log.applied(rule.name, node.op.loc)
+                touched = [v for op in (m.root, *m.interior) for v in op.operands]
+                made = program.replace(node, ops, values)
+                return rule.name, [*values, *(r for n in made for r in n.op.results), *touched]
+            if reason:
+                refused[key] = (node, reason)
+            else:
+                refused.pop(key, None)
+        return None
+
+    def _affected(self, program: Program, values: Sequence[Value]) -> list[Node]:
+        """Ops whose match may have changed: makers of these values and readers within reach."""
+        found: dict[Node, None] = {}
+        for v in values:
+            maker = program.node_of(v)
+            if maker is not None:
+                found[maker] = None
+        front = list(values)
+        for _ in range(self.index.depth):
+            nodes = [n for v in front for n in program.reading_nodes(v) if n not in found]
+            found.update(dict.fromkeys(nodes))
+            front = [r for n in nodes if n.op.name in self.index.names for r in n.op.results]
+        return [n for n in found if n.op.name in self.index.by_root]
+
+
+def _attempt(rule: AnyRule, m: Match) -> tuple[list[Op], tuple[Value, ...]] | Refused:
+    """Check and build, without touching the program."""
+    if (op := m.foreign_use()) is not None:
+        return Refused(f"the result of {op.name} is used elsewhere too")
+    facts = rule.check(m)
+    if isinstance(facts, Refused):
+        return facts
+    builder = Builder(m.root.loc, m.root.scope)
+    built = rule.rewrite(m, builder, facts)
+    values = cast("tuple[Value, ...]", built if isinstance(built, tuple) else (built,))
+    if len(values) != len(m.root.results):
+        raise PassError(f"{len(values)} values for the {len(m.root.results)} results")
+    for old, new in zip(m.root.results, values, strict=True):
+        if not _same_type(old, new):
+            raise PassError(f"a result of type {old.type} became {new.type}")
+    values = builder.carry_hints(m.root, values)
+    return builder.ops, values
+
+
+def _same_type(a: Value, b: Value) -> bool:
+    if isinstance(a.type, TensorType) and isinstance(b.type, TensorType):
+        return a.type.dtype == b.type.dtype and same_shape(a.type.shape, b.type.shape)
+    return a.type == b.type
+
+
+def _excerpt(program: Program, node: Node) -> str:
+    index = next(i for i, n in enumerate(program.nodes()) if n is node)
+    return excerpt(program.graph(), index)
