@@ -9,6 +9,10 @@ class VerifyError(EffcompError):
     """The IR breaks an invariant; the message shows the op and its neighbours."""
 
 
+class PassError(EffcompError):
+    """A pass failed or broke the IR; the message names it and the pipeline that reproduces it."""
+
+
 class ParseError(EffcompError):
     """Textual IR is malformed; the message carries the line."""
 

@@ -1,0 +1,134 @@
+"""Passes as text: `canonicalize,chunk{min_rows=5}`."""
+
+import difflib
+import re
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, fields
+from typing import Any
+
+from effcomp.errors import ConfigError
+from effcomp.target import TARGETS, Target
+
+_PLAIN = re.compile(r"[A-Za-z_][\w.:/-]*")
+_NAMED: Mapping[str, bool | None] = {"true": True, "false": False, "none": None}
+
+
+def spec_text(one: Any) -> str:
+    """A pass with the options that differ from their defaults, such as `chunk{min_rows=256}`."""
+    options = [
+        f"{f.name}={_value_text(getattr(one, f.name))}"
+        for f in fields(one)
+        if f.default is MISSING or getattr(one, f.name) != f.default
+    ]
+    return f"{one.name}{{{','.join(options)}}}" if options else one.name
+
+
+def _value_text(value: Any) -> str:
+    match value:
+        case None:
+            return "none"
+        case bool():
+            return str(value).lower()
+        case int() | float():
+            return repr(value)
+        case Target():
+            return value.name
+        case str() if _PLAIN.fullmatch(value) and value not in _NAMED:
+            return value
+        case str() if '"' not in value:
+            return f'"{value}"'
+        case tuple():
+            return f"[{','.join(map(_value_text, typing.cast('tuple[Any, ...]', value)))}]"
+        case _:
+            raise ConfigError(f"a pass option cannot be written as text: {value!r}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint for a message about an unknown name."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, 1)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names) or 'none'}"
+
+
+def parse_passes(text: str, registry: Mapping[str, type[Any]]) -> tuple[Any, ...]:
+    """Read what `spec_text` writes, comma-separated. Raises ConfigError."""
+    return tuple(_parse_pass(part, registry) for part in _split(text))
+
+
+def _parse_pass(text: str, registry: Mapping[str, type[Any]]) -> Any:
+    name, brace, rest = text.partition("{")
+    name = name.strip()
+    if (kind := registry.get(name)) is None:
+        raise ConfigError(f"unknown pass {name!r}; {nearest(name, registry)}")
+    if brace and not rest.endswith("}"):
+        raise ConfigError(f"the options of {name} are not closed: {text!r}")
+    hints = typing.get_type_hints(kind)
+    known = {f.name: hints[f.name] for f in fields(kind)}
+    given: dict[str, Any] = {}
+    for part in _split(rest[:-1]):
+        key, equals, value = (p.strip() for p in part.partition("="))
+        if key not in known:
+            raise ConfigError(f"{name} has no option {key!r}; {nearest(key, known)}")
+        if not equals:
+            raise ConfigError(f"option {key!r} of {name} has no value")
+        given[key] = _convert(value, known[key], f"option {key!r} of {name}")
+    required = {f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}
+    if missing := sorted(required - given.keys()):
+        raise ConfigError(f"{name} needs option {missing[0]!r}")
+    return kind(**given)
+
+
+def _split(text: str) -> list[str]:
+    """Split at commas outside brackets and quotes."""
+    parts: list[str] = []
+    depth, quoted, start = 0, False, 0
+    for i, c in enumerate(text):
+        quoted ^= c == '"'
+        if quoted:
+            continue
+        depth += (c in "[{") - (c in "]}")
+        if c == "," and depth == 0:
+            parts.append(text[start:i].strip())
+            start = i + 1
+    if depth or quoted:
+        raise ConfigError(f"brackets or quotes are not closed: {text!r}")
+    return [p for p in (*parts, text[start:].strip()) if p]
+
+
+def _convert(text: str, hint: Any, what: str) -> Any:
+    """Read one option as the type its field declares."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        if text == "none" and type(None) in args:
+            return None
+        return _convert(text, next(a for a in args if a is not type(None)), what)
+    if origin is tuple:
+        if not (text.startswith("[") and text.endswith("]")):
+            raise ConfigError(f"{what}: expected a list such as [1,2], found {text!r}")
+        return tuple(_convert(p, args[0], what) for p in _split(text[1:-1]))
+    if hint is Target:
+        if text not in TARGETS:
+            raise ConfigError(f"{what}: unknown target {text!r}; {nearest(text, TARGETS)}")
+        return TARGETS[text]
+    if origin is typing.Literal:
+        if text not in args:
+            raise ConfigError(f"{what}: {text!r} is not allowed; {nearest(text, map(str, args))}")
+        return text
+    return _scalar(text, hint, what)
+
+
+def _scalar(text: str, hint: Any, what: str) -> Any:
+    if hint is bool:
+        if text not in ("true", "false"):
+            raise ConfigError(f"{what}: expected true or false, found {text!r}")
+        return text == "true"
+    if hint is str:
+        return text[1:-1] if text.startswith('"') else text
+    if hint in (int, float):
+        try:
+            return hint(text)
+        except ValueError:
+            raise ConfigError(f"{what}: expected {hint.__name__}, found {text!r}") from None
+    raise ConfigError(f"{what}: cannot be given as text")

@@ -1,0 +1,124 @@
+"""The Pass protocol, and the pipeline that runs, verifies and times passes."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+from effcomp.errors import PassError, VerifyError
+from effcomp.ir import Graph, Level, verify
+from effcomp.rewrite.log import Log, Refusal
+from effcomp.rewrite.pass_text import parse_passes, spec_text
+
+
+class Pass(Protocol):
+    """A frozen dataclass from Graph to Graph; its fields are its options.
+
+    `run` returns the graph it was given when nothing changed. `takes` and `gives` are the levels
+    before and after; None means any level, which the pass keeps.
+    """
+
+    name: ClassVar[str]
+    takes: ClassVar[Level | None]
+    gives: ClassVar[Level | None]
+
+    def run(self, graph: Graph, log: Log) -> Graph: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """The program after one pass. `counts`: times each rule applied."""
+
+    spec: str
+    graph: Graph
+    changed: bool
+    seconds: float
+    counts: Mapping[str, int]
+    refusals: tuple[Refusal, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Every stage of one run of a pipeline; the first is the program that came in."""
+
+    stages: tuple[Stage, ...]
+
+    @property
+    def graph(self) -> Graph:
+        """The program that came out."""
+        return self.stages[-1].graph
+
+    @property
+    def seconds(self) -> float:
+        return sum(stage.seconds for stage in self.stages)
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Times each rule applied, over all stages."""
+        total: dict[str, int] = {}
+        for stage in self.stages:
+            for rule, count in stage.counts.items():
+                total[rule] = total.get(rule, 0) + count
+        return total
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """Passes in order, and the level of the program they start from."""
+
+    passes: Sequence[Pass]
+    level: Level = Level.TENSOR
+
+    @property
+    def text(self) -> str:
+        """The pipeline as `parse_pipeline` reads it."""
+        return ",".join(map(spec_text, self.passes))
+
+    def run(self, graph: Graph, on_stage: Callable[[Stage], None] | None = None) -> Run:
+        """Run every pass, verifying between. Raises PassError naming the pass at fault."""
+        verify(graph, self.level)
+        level = self.level
+        stages = [Stage("captured", graph, False, 0.0, {}, ())]
+        for index, one in enumerate(self.passes):
+            if one.takes is not None and one.takes is not level:
+                self._check(graph, one.takes, index, f"cannot run {one.name}")
+                level = one.takes
+            stage = self._run_one(graph, index)
+            if stage.changed or one.gives not in (None, level):
+                level = one.gives or level
+                self._check(stage.graph, level, index, f"{one.name} broke the program")
+            stages.append(stage)
+            graph = stage.graph
+            if on_stage is not None:
+                on_stage(stage)
+        return Run(tuple(stages))
+
+    def _run_one(self, graph: Graph, index: int) -> Stage:
+        one, log = self.passes[index], Log()
+        start = time.perf_counter()
+        try:
+            after = one.run(graph, log)
+        except Exception as error:
+            notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", ()))
+            message = f"{one.name} failed: {type(error).__name__}: {error}{notes}"
+            raise PassError(f"{message}\n{self._reproduce(graph, index)}") from error
+        seconds = time.perf_counter() - start
+        changed = after is not graph
+        return Stage(spec_text(one), after, changed, seconds, log.counts, log.refusals)
+
+    def _check(self, graph: Graph, level: Level, index: int, what: str) -> None:
+        try:
+            verify(graph, level)
+        except VerifyError as error:
+            raise PassError(f"{what}: {error}\n{self._reproduce(graph, index)}") from error
+
+    def _reproduce(self, graph: Graph, index: int) -> str:
+        passes = ",".join(map(spec_text, self.passes[: index + 1]))
+        return f"in @{graph.name}; reproduce with the pipeline '{passes}'"
+
+
+def parse_pipeline(
+    text: str, registry: Mapping[str, type[Pass]], level: Level = Level.TENSOR
+) -> Pipeline:
+    """Read `canonicalize,chunk{min_rows=5}`. Raises ConfigError naming what is not known."""
+    return Pipeline(parse_passes(text, registry), level)
