@@ -23,7 +23,15 @@ from effcomp.rewrite import Pipeline, Run, parse_pipeline
 from effcomp.runtime import Executable, load
 from effcomp.target import TARGETS, Target
 
-__all__ = ["Compilation", "backend", "build_plan", "compile_captured", "recording", "reset", "target_of"]
+__all__ = [
+    "Compilation",
+    "backend",
+    "build_plan",
+    "compile_captured",
+    "recording",
+    "reset",
+    "target_of",
+]
 
 
 @dataclass(slots=True)
@@ -88,7 +96,7 @@ def compile_captured(
 ) -> Executable:
     """Compile one captured graph for a device and load it."""
     target = target_of(config.target or device)
-    record = Compilation(captured.graph.name, role, target, captured, plan=None)  # pyright: ignore
+    record = Compilation(captured.graph.name, role, target, captured, plan=None)  # pyright: ignore[reportArgumentType]
     with _timed(record, "plan"):
         record.plan = _cached_plan(captured.graph, target, role, config, record)
     with _timed(record, "load"):
@@ -122,7 +130,9 @@ def _cached_plan(
     return plan
 
 
-def build_plan(graph: Graph, target: Target, pipeline: Pipeline, record: Compilation | None = None) -> Plan:
+def build_plan(
+    graph: Graph, target: Target, pipeline: Pipeline, record: Compilation | None = None
+) -> Plan:
     """Passes, then code generation. Needs no device."""
     start = time.perf_counter()
     run = pipeline.run(graph)
@@ -141,7 +151,9 @@ def pipeline_of(target: Target, role: Role, config: Config) -> Pipeline:
         return parse_pipeline(config.pipeline, PASSES)
     for name in config.disable:
         if name not in PASSES:
-            raise ConfigError(f"option 'disable' names no pass {name!r}; there are: {', '.join(sorted(PASSES))}")
+            raise ConfigError(
+                f"option 'disable' names no pass {name!r}; there are: {', '.join(sorted(PASSES))}"
+            )
     return pipeline_for(
         target,
         training=role is not Role.INFERENCE,
@@ -151,9 +163,16 @@ def pipeline_of(target: Target, role: Role, config: Config) -> Pipeline:
 
 def device_of(inputs: Sequence[Any]) -> torch.device:
     """The one device that a graph's tensors live on; CPU scalars beside CUDA tensors are fine."""
-    devices = {t.device for t in inputs if isinstance(t, torch.Tensor) and not (t.ndim == 0 and t.device.type == "cpu")}
+    devices = {
+        t.device
+        for t in inputs
+        if isinstance(t, torch.Tensor) and not (t.ndim == 0 and t.device.type == "cpu")
+    }
     if len(devices) > 1:
-        raise DeviceError(f"a graph reads tensors of several devices: {', '.join(sorted(map(str, devices)))}; move them to one")
+        raise DeviceError(
+            f"a graph reads tensors of several devices: "
+            f"{', '.join(sorted(map(str, devices)))}; move them to one"
+        )
     return devices.pop() if devices else torch.device("cpu")
 
 
@@ -169,11 +188,18 @@ def target_of(device: torch.device | str) -> Target:
     if device.type == "cpu":
         return TARGETS["cpu"]
     if device.type != "cuda":
-        raise DeviceError(f"effcomp compiles for cuda and cpu, not for {device.type!r}; move the model or use another backend")
+        raise DeviceError(
+            f"effcomp compiles for cuda and cpu, not for {device.type!r}; "
+            "move the model or use another backend"
+        )
     major, minor = torch.cuda.get_device_capability(device)
-    fitting = [t for t in TARGETS.values() if t.kind == "cuda" and t.capability <= major * 10 + minor]
+    fitting = [
+        t for t in TARGETS.values() if t.kind == "cuda" and t.capability <= major * 10 + minor
+    ]
     if not fitting:
-        raise DeviceError(f"{torch.cuda.get_device_name(device)} is sm_{major}{minor}; effcomp needs sm_80 or later")
+        raise DeviceError(
+            f"{torch.cuda.get_device_name(device)} is sm_{major}{minor}; effcomp needs sm_80"
+        )
     return max(fitting, key=lambda t: t.capability)
 
 

@@ -73,12 +73,18 @@ def write(key: str, plan: Plan) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Write aside and rename: an interrupted process leaves no half entry.
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as aside:
+        with tempfile.NamedTemporaryFile(
+            "w", dir=path.parent, delete=False, encoding="utf-8"
+        ) as aside:
             aside.write(f"{_stamp(body)}\n{body}")
         os.replace(aside.name, path)
         _evict(path.parent)
     except OSError as error:
-        warnings.warn(f"the compile cache {path.parent} cannot be written: {error}", CacheWarning, stacklevel=2)
+        warnings.warn(
+            f"the compile cache {path.parent} cannot be written: {error}",
+            CacheWarning,
+            stacklevel=2,
+        )
 
 
 def _path(key: str) -> pathlib.Path:
@@ -90,7 +96,9 @@ def _stamp(body: str) -> str:
 
 
 def _discard(path: pathlib.Path, reason: str) -> None:
-    warnings.warn(f"the compile cache entry {path.name} is rebuilt: {reason}", CacheWarning, stacklevel=3)
+    warnings.warn(
+        f"the compile cache entry {path.name} is rebuilt: {reason}", CacheWarning, stacklevel=3
+    )
     path.unlink(missing_ok=True)
 
 

@@ -38,18 +38,22 @@ class Config(BaseModel):
         None, description="Show a progress bar on stderr; None: only on a terminal."
     )
     horizontal_rows: int = Field(
-        1024, ge=0, description="Join linears that share an input of at most so many rows; 0: never."
+        1024,
+        ge=0,
+        description="Join linears that share an input of at most so many rows; 0: never.",
     )
 
     @classmethod
     def from_user(cls, mode: str | None, options: Mapping[str, Any] | None) -> "Config":
-        """The configuration that torch.compile's `mode` and `options` ask for. Raises ConfigError."""
+        """What torch.compile's `mode` and `options` ask for. Raises ConfigError."""
         if mode is not None and mode not in MODES:
             raise ConfigError(f"effcomp has no mode {mode!r}; {_known(mode, MODES)}")
         given = dict(options or {})
         for name in given:
             if name not in cls.model_fields:
-                raise ConfigError(f"effcomp has no option {name!r}; {_known(name, cls.model_fields)}")
+                raise ConfigError(
+                    f"effcomp has no option {name!r}; {_known(name, cls.model_fields)}"
+                )
         try:
             return cls.model_validate({**MODES[mode or "default"], **given})
         except ValidationError as error:

@@ -70,7 +70,7 @@ def explain(model: Callable[..., Any], *args: Any, **kwargs: Any) -> Explanation
     """
     torch._dynamo.reset()  # pyright: ignore[reportPrivateUsage]
     with recording() as found:
-        with torch._dynamo.utils.preserve_rng_state():  # pyright: ignore
+        with torch._dynamo.utils.preserve_rng_state():  # pyright: ignore[reportPrivateImportUsage]
             breaks = _breaks(model, args, kwargs)
         torch._dynamo.reset()  # pyright: ignore[reportPrivateUsage]
         found.clear()
@@ -78,15 +78,22 @@ def explain(model: Callable[..., Any], *args: Any, **kwargs: Any) -> Explanation
     return Explanation(tuple(map(_report, found)), breaks)
 
 
-def _breaks(model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, ...]:
-    output = torch._dynamo.explain(model)(*args, **kwargs)  # pyright: ignore
+def _breaks(
+    model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[str, ...]:
+    output = torch._dynamo.explain(model)(*args, **kwargs)  # pyright: ignore[reportPrivateImportUsage]
     return tuple(
-        f"{reason.reason.splitlines()[0]} at {_place(reason.user_stack)}" for reason in output.break_reasons
+        f"{reason.reason.splitlines()[0]} at {_place(reason.user_stack)}"
+        for reason in output.break_reasons
     )
 
 
 def _place(stack: Any) -> str:
-    return f"{stack[-1].filename.rsplit('/', 1)[-1]}:{stack[-1].lineno}" if stack else "an unknown line"
+    return (
+        f"{stack[-1].filename.rsplit('/', 1)[-1]}:{stack[-1].lineno}"
+        if stack
+        else "an unknown line"
+    )
 
 
 def _report(record: Compilation) -> GraphReport:
@@ -136,14 +143,18 @@ def _show_graph(graph: GraphReport) -> list[str]:
     total = graph.modelled + sum(graph.unmodelled.values())
     seconds = ", ".join(f"{stage} {value:.2f} s" for stage, value in graph.seconds.items())
     lines = [
-        f"graph {graph.name} ({graph.role}, {graph.target}): {graph.modelled} of {total} ops modelled, "
-        f"{len(graph.groups)} steps, {graph.kernels} distinct kernels, memory peak {graph.peak_bytes / 2**20:.1f} MiB",
+        f"graph {graph.name} ({graph.role}, {graph.target}): {graph.modelled} of {total} ops "
+        "modelled, "
+        f"{len(graph.groups)} steps, {graph.kernels} distinct kernels, "
+        f"memory peak {graph.peak_bytes / 2**20:.1f} MiB",
         f"  compiled in: {seconds}",
     ]
     lines += [f"  aten.call {target} x{n}: {why}" for (target, why), n in graph.unmodelled.items()]
     lines += [f"  note: {note}" for note in graph.notes]
     lines.append("  passes:")
-    lines += [f"    {spec:40} {ops:5} ops {seconds * 1e3:8.1f} ms" for spec, ops, seconds in graph.stages]
+    lines += [
+        f"    {spec:40} {ops:5} ops {seconds * 1e3:8.1f} ms" for spec, ops, seconds in graph.stages
+    ]
     if graph.matches:
         lines.append("  matches: " + ", ".join(f"{rule} {n}" for rule, n in graph.matches.items()))
     if graph.refusals:
@@ -151,10 +162,9 @@ def _show_graph(graph: GraphReport) -> list[str]:
         lines += textwrap.indent("\n".join(graph.refusals), "    ").splitlines()
     lines.append("  steps:")
     lines += [
-        f"    {group.kind:8} {group.label[:48]:48} {group.bytes / 2**20:10.3f} MiB {group.flops / 1e9:10.3f} GFLOP"
+        f"    {group.kind:8} {group.label[:48]:48} {group.bytes / 2**20:10.3f} MiB"
+        f" {group.flops / 1e9:10.3f} GFLOP"
         f"  {group.loc}"
         for group in graph.groups
     ]
     return lines
-
-

@@ -115,7 +115,7 @@ def _within(a: Any, b: Any, ranges: Ranges) -> bool:
 
 
 def _is_positive(expr: Any, ranges: Ranges) -> bool:
-    """Whether `expr` > 0, taking each symbol in which it is linear at the worse end of its range."""
+    """Whether `expr` > 0, each symbol in which it is linear at the worse end of its range."""
     for _ in range(2):  # an extent may itself hold ranged symbols
         for symbol in sorted(expr.free_symbols & ranges.keys(), key=lambda s: s.name):
             expr = _at_worst(expr, symbol, ranges)

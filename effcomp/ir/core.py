@@ -25,9 +25,7 @@ class Tag:
     value: str
 
 
-Attr = (
-    bool | int | float | complex | str | None | sympy.Expr | Ref | Tag | tuple["Attr", ...]
-)
+Attr = bool | int | float | complex | str | None | sympy.Expr | Ref | Tag | tuple["Attr", ...]
 NO_ATTRS: Mapping[str, Attr] = MappingProxyType({})
 
 

@@ -21,8 +21,15 @@ ROW_FLOPS: Mapping[str, int] = {
     "nn.softmax": 10, "nn.log_softmax": 10, "nn.layer_norm": 8, "nn.rms_norm": 5, "nn.group_norm": 8,
 }  # fmt: skip
 
-_LOOKUPS: Mapping[str, int] = {"tensor.gather": 0, "tensor.take": 0, "tensor.index": 0, "nn.embedding": 0}
-_GENERATORS = frozenset({"tensor.constant", "tensor.dim", "tensor.full", "tensor.iota", "tensor.size"})
+_LOOKUPS: Mapping[str, int] = {
+    "tensor.gather": 0,
+    "tensor.take": 0,
+    "tensor.index": 0,
+    "nn.embedding": 0,
+}
+_GENERATORS = frozenset(
+    {"tensor.constant", "tensor.dim", "tensor.full", "tensor.iota", "tensor.size"}
+)
 
 
 def op_bytes(op: Op) -> Dim:
@@ -31,11 +38,21 @@ def op_bytes(op: Op) -> Dim:
     A lookup reads as much of its table as it returns. A group counts its operands, its results,
     and the looked-up part of tables instead of the tables.
     """
-    if Trait.VIEW in spec_of(op).traits and op.name not in ("tensor.concat", "tensor.pad", "tensor.flip"):
+    if Trait.VIEW in spec_of(op).traits and op.name not in (
+        "tensor.concat",
+        "tensor.pad",
+        "tensor.flip",
+    ):
         return 0
     if op.body is not None and op.name != "state.prologue":
         return dim(_body_reads(op.body) + _total(op.results))
-    if op.name in ("state.index_put", "state.slice_put", "tensor.index_put", "tensor.slice_scatter", "tensor.scatter"):
+    if op.name in (
+        "state.index_put",
+        "state.slice_put",
+        "tensor.index_put",
+        "tensor.slice_scatter",
+        "tensor.scatter",
+    ):
         # The functional form copies its target; in place, only the written part moves.
         moved = 2 * _total(op.operands[1:])
         return dim(moved + (0 if op.name.startswith("state.") else 2 * _total(op.operands[:1])))
@@ -73,7 +90,9 @@ def _matmul_flops(op: Op) -> Dim:
 def _attention_flops(op: Op) -> Dim:
     q, k, v = op.operands[:3]
     rows = product(q.shape[:-1])
-    full = dim(product((2, rows, k.shape[-2], q.shape[-1])) + product((2, rows, k.shape[-2], v.shape[-1])))
+    full = dim(
+        product((2, rows, k.shape[-2], q.shape[-1])) + product((2, rows, k.shape[-2], v.shape[-1]))
+    )
     return full // 2 if attr(op, "causal") and isinstance(full, int) else full
 
 

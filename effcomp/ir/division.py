@@ -107,7 +107,7 @@ def divide_term(term: Any, divisor: Any) -> Any | None:
 def split_multiple(a: Any, b: Any) -> tuple[Any, Any]:
     """Write a as quotient * b + rest, moving each term that b visibly divides into the quotient.
 
-    A constant is reduced to its remainder. A divisor that is a sum is taken out only where it divides
+    A constant is reduced to its remainder. A divisor that is a sum comes out only where it divides
     all of `a`. Where nothing moves, rest is `a` (multiplied out).
     """
     terms = terms_of(a)

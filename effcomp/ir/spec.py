@@ -71,7 +71,7 @@ class OpSpec:
         if body is not None:
             full["body"] = body
         found = self.infer(*(v.type for v in operands), **full)
-        return tuple(found) if isinstance(found, (tuple, list)) else (found,)  # pyright: ignore
+        return tuple(found) if isinstance(found, Sequence) else (found,)
 
     def attr(self, op: Op, name: str) -> Any:
         """The attribute's value, or its default."""
@@ -79,7 +79,11 @@ class OpSpec:
 
     def _arity(self) -> str:
         most = "or more" if self.variadic else f"to {len(self.operands)}"
-        return f"{self.required} {most}" if self.required < len(self.operands) or self.variadic else f"{self.required}"
+        return (
+            f"{self.required} {most}"
+            if self.required < len(self.operands) or self.variadic
+            else f"{self.required}"
+        )
 
 
 def _is_default(value: Attr, default: Any) -> bool:

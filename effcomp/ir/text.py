@@ -19,7 +19,10 @@ INDENT = "  "
 def print_graph(graph: Graph) -> str:
     """One op a line. `parse_graph` of the text prints the same again."""
     names = name_values(graph)
-    return "\n".join([f"graph {_signature(graph, names)} {{", *_lines(graph, names, INDENT), "}"]) + "\n"
+    return (
+        "\n".join([f"graph {_signature(graph, names)} {{", *_lines(graph, names, INDENT), "}"])
+        + "\n"
+    )
 
 
 def _signature(graph: Graph, names: Mapping[Value, str]) -> str:
@@ -53,7 +56,8 @@ def print_op(op: Op, names: Mapping[Value, str]) -> str:
     attrs = ", ".join(f"{k} = {print_attr(v)}" for k, v in sorted(op.attrs.items()))
     results = ", ".join(f"%{names.get(r, r.hint)}" for r in op.results)
     types = ", ".join(
-        str(r.type) + ("" if r.strides is None else f" strides {print_attr(r.strides)}") for r in op.results
+        str(r.type) + ("" if r.strides is None else f" strides {print_attr(r.strides)}")
+        for r in op.results
     )
     where = f" loc {json.dumps(op.loc)}" if op.loc else ""
     where += f" scope {json.dumps(op.scope)}" if op.scope else ""
@@ -70,7 +74,7 @@ def print_attr(attr: Attr) -> str:
         case int():
             return str(attr)
         case float():
-            return repr(attr) if math.isfinite(attr) else f"float({str(attr)})"
+            return repr(attr) if math.isfinite(attr) else f"float({attr!s})"
         case complex():
             return f"complex({attr.real!r}, {attr.imag!r})"
         case str():
@@ -172,7 +176,7 @@ def _parse_body(lines: _Lines, head: str) -> Graph:
     if lines.next().strip() != "}":
         raise lines.fail("expected '}' after return")
     layouts = tuple(strides) if any(s is not None for s in strides) else ()
-    return Graph(found[1], tuple(params), tuple(ops), tuple(outputs), layouts)  # pyright: ignore
+    return Graph(found[1], tuple(params), tuple(ops), tuple(outputs), layouts)  # pyright: ignore[reportArgumentType]
 
 
 def _parse_param(lines: _Lines, text: str, position: int, env: dict[str, Value]) -> Value:
@@ -183,7 +187,7 @@ def _parse_param(lines: _Lines, text: str, position: int, env: dict[str, Value])
     weight = rest.startswith("weight ")
     strides = _parse_tuple(lines, layout) if layout else None
     kind = parse_type(rest.removeprefix("weight "))
-    env[name] = Value(kind, _hint_of(name[1:], position, True), strides, weight)  # pyright: ignore
+    env[name] = Value(kind, _hint_of(name[1:], position, True), strides, weight)  # pyright: ignore[reportArgumentType]
     return env[name]
 
 
@@ -218,7 +222,7 @@ def _parse_op(lines: _Lines, line: str, env: dict[str, Value], count: int) -> Op
     for i, (name, kind) in enumerate(zip(names, kinds, strict=True)):
         shown, _, layout = kind.strip().partition(" strides ")
         strides = _parse_tuple(lines, layout) if layout else None
-        results.append(Value(parse_type(shown), _hint_of(name[1:], count + i, False), strides))  # pyright: ignore
+        results.append(Value(parse_type(shown), _hint_of(name[1:], count + i, False), strides))  # pyright: ignore[reportArgumentType]
         env[name] = results[-1]
     return Op(
         found["name"], operands, tuple(results), MappingProxyType(attrs), body,

@@ -23,7 +23,9 @@ def verify(graph: Graph, level: Level | None = None) -> None:
     if missing := [v for v in graph.outputs if v not in defined]:
         raise VerifyError(f"@{graph.name} returns {len(missing)} value(s) it never defines")
     if graph.output_strides and len(graph.output_strides) != len(graph.outputs):
-        raise VerifyError(f"@{graph.name} has {len(graph.outputs)} outputs, {len(graph.output_strides)} layouts")
+        raise VerifyError(
+            f"@{graph.name} has {len(graph.outputs)} outputs, {len(graph.output_strides)} layouts"
+        )
 
 
 def _check_op(op: Op, defined: set[Value], level: Level | None) -> None:
@@ -59,4 +61,6 @@ def excerpt(graph: Graph, index: int, around: int = 2) -> str:
     first = max(0, index - around)
     shown = graph.ops[first : index + around + 1]
     marks = (">" if first + i == index else " " for i in range(len(shown)))
-    return "\n".join(f" {mark} {print_op(op, names)}" for mark, op in zip(marks, shown, strict=True))
+    return "\n".join(
+        f" {mark} {print_op(op, names)}" for mark, op in zip(marks, shown, strict=True)
+    )

@@ -70,9 +70,7 @@ class ListArg:
     kind: Literal["list"] = "list"
 
 
-Arg = Annotated[
-    BufferArg | SizeArg | ConstArg | TagArg | ListArg, Field(discriminator="kind")
-]
+Arg = Annotated[BufferArg | SizeArg | ConstArg | TagArg | ListArg, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -134,7 +132,7 @@ class CallPlace:
 
 @dataclass(frozen=True, config=_STRICT)
 class ViewPlace:
-    """The memory of buffer `of`, `offset` elements in, under this buffer's own shape and strides."""
+    """The memory of buffer `of`, `offset` elements in, under the buffer's own shape and strides."""
 
     of: int
     offset: Expr = 0
@@ -186,7 +184,7 @@ class TritonKernel:
 
 @dataclass(frozen=True, config=_STRICT)
 class RegionKernel:
-    """A fused region for the CPU: a straight line of ATen calls that Inductor's C++ backend compiles.
+    """A fused region for the CPU: a line of ATen calls that Inductor's C++ backend compiles.
 
     Local ids 0..inputs-1 are the region's inputs; `outputs` are local ids.
     """
@@ -204,7 +202,7 @@ Kernel = Annotated[TritonKernel | RegionKernel, Field(discriminator="kind")]
 
 @dataclass(frozen=True, config=_STRICT)
 class Launch:
-    """Run a Triton kernel. `args` follow the kernel's non-constexpr params; `grid` counts programs."""
+    """Run a Triton kernel. `args` follow the non-constexpr params; `grid` counts programs."""
 
     kernel: str  # digest
     args: tuple[Arg, ...]
@@ -229,8 +227,8 @@ class CallStep:
     """Run a torch operator.
 
     `out` names the overload that writes into `call.results` (placed buffers), or is "" where the
-    operator returns new tensors: those go to CallPlace buffers, or are copied where a result's buffer
-    has a place of its own.
+    operator returns new tensors: those go to CallPlace buffers, or are copied where a result's
+    buffer has a place of its own.
     """
 
     call: AtenCall
@@ -258,7 +256,7 @@ class Port:
 
 @dataclass(frozen=True, config=_STRICT)
 class SymbolSource:
-    """Where a size symbol's value is read: dim `dim` of port `port`, or the size port itself (-1)."""
+    """Where a size symbol is read: dim `dim` of port `port`, or the size port itself (-1)."""
 
     symbol: str
     port: int

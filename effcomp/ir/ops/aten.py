@@ -8,13 +8,18 @@ from effcomp.ir.types import Type
 
 @op("aten.call", Trait.NONE)
 def call(
-    *operands: Type, target: str, args: tuple[Attr, ...] = (), kwargs: tuple[Attr, ...] = (),
-    types: tuple[str, ...], why: str = "", effects: bool = False,
+    *operands: Type,
+    target: str,
+    args: tuple[Attr, ...] = (),
+    kwargs: tuple[Attr, ...] = (),
+    types: tuple[str, ...],
+    why: str = "",
+    effects: bool = False,
 ) -> tuple[Type, ...]:
     """Call torch's operator `target` ("aten.sort.stable"), with the captured result types `types`.
 
     `args` and `kwargs` (pairs of name and value) hold the argument list, operands as Ref(i).
-    `why` says why the op is not modelled; `effects` marks calls that must keep program order (random
+    `why` says why the op is not modelled; `effects` marks calls that keep program order (random
     numbers, in-place writes). `is_pure` reads `effects`.
     """
     return tuple(parse_type(t) for t in types)

@@ -45,7 +45,9 @@ def _binary(name: str, maths: str, commutative: bool = False) -> OpSpec:
         return TensorType(same_dtype(a, b), broadcast(a.shape, b.shape))
 
     infer.__doc__ = maths
-    return op(f"tensor.{name}", POINTWISE | (Trait.COMMUTATIVE if commutative else Trait.NONE))(infer)
+    return op(f"tensor.{name}", POINTWISE | (Trait.COMMUTATIVE if commutative else Trait.NONE))(
+        infer
+    )
 
 
 def _comparison(name: str, maths: str, commutative: bool = False) -> OpSpec:
@@ -54,7 +56,9 @@ def _comparison(name: str, maths: str, commutative: bool = False) -> OpSpec:
         return TensorType("bool", broadcast(a.shape, b.shape))
 
     infer.__doc__ = maths
-    return op(f"tensor.{name}", POINTWISE | (Trait.COMMUTATIVE if commutative else Trait.NONE))(infer)
+    return op(f"tensor.{name}", POINTWISE | (Trait.COMMUTATIVE if commutative else Trait.NONE))(
+        infer
+    )
 
 
 neg = _unary("neg", "-x")

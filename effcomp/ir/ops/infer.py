@@ -16,7 +16,10 @@ def broadcast(*shapes: Sequence[Dim]) -> tuple[Dim, ...]:
         sizes = [s[position - rank + len(s)] for s in shapes if position - rank + len(s) >= 0]
         wide = [s for s in sizes if s != 1]
         for other in wide[1:]:
-            require(same(wide[0], other), f"sizes {print_dim(wide[0])} and {print_dim(other)} do not broadcast")
+            require(
+                same(wide[0], other),
+                f"sizes {print_dim(wide[0])} and {print_dim(other)} do not broadcast",
+            )
         out.append(wide[0] if wide else 1)
     return tuple(out)
 

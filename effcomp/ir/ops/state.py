@@ -9,7 +9,9 @@ from effcomp.ir.types import TensorType, Type
 @op("state.prologue", Trait.PURE | Trait.BODY)
 def prologue(*weights: TensorType, body: Graph) -> tuple[Type, ...]:
     """Weight arithmetic: the body runs once when weights load, its results are kept."""
-    require(len(weights) == len(body.params), f"{len(weights)} weights for {len(body.params)} params")
+    require(
+        len(weights) == len(body.params), f"{len(weights)} weights for {len(body.params)} params"
+    )
     return tuple(v.type for v in body.outputs)
 
 
@@ -22,9 +24,13 @@ def write(target: TensorType, source: TensorType) -> tuple[TensorType, ...]:
 
 @op("state.index_put", Trait.NONE)
 def index_put(
-    target: TensorType, values: TensorType, *indices: TensorType, dims: tuple[int, ...], accumulate: bool = False
+    target: TensorType,
+    values: TensorType,
+    *indices: TensorType,
+    dims: tuple[int, ...],
+    accumulate: bool = False,
 ) -> TensorType:
-    """target[indices] = values (or += with `accumulate`), in place; the result is target afterwards.
+    """target[indices] = values (or +=, `accumulate`), in place; the result is target afterwards.
 
     What reinplace makes of tensor.index_put followed by state.write: a static KV cache's update.
     """
@@ -33,6 +39,8 @@ def index_put(
 
 
 @op("state.slice_put", Trait.NONE)
-def slice_put(target: TensorType, source: TensorType, *, dim: int, start: int = 0, stop: int, step: int = 1) -> TensorType:
+def slice_put(
+    target: TensorType, source: TensorType, *, dim: int, start: int = 0, stop: int, step: int = 1
+) -> TensorType:
     """target[start:stop:step along dim] = source, in place; the result is target afterwards."""
     return target

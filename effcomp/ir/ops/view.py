@@ -73,10 +73,14 @@ def concat(x: TensorType, *rest: TensorType, dim: int) -> TensorType:
 
 
 @op("tensor.pad")
-def pad(x: TensorType, *, low: tuple[Dim, ...], high: tuple[Dim, ...], value: float = 0.0) -> TensorType:
+def pad(
+    x: TensorType, *, low: tuple[Dim, ...], high: tuple[Dim, ...], value: float = 0.0
+) -> TensorType:
     """x with low[i] / high[i] elements of `value` before / after along dim i (each >= 0)."""
     require(len(low) == len(high) == x.rank, f"padding {low}, {high} does not fit {x}")
-    sizes: Sequence[Dim] = [normal(lo + s + hi) for lo, s, hi in zip(low, x.shape, high, strict=True)]
+    sizes: Sequence[Dim] = [
+        normal(lo + s + hi) for lo, s, hi in zip(low, x.shape, high, strict=True)
+    ]
     return x.with_shape(*sizes)
 
 
@@ -94,7 +98,7 @@ def iota(*, size: Dim, start: Dim = 0, step: Dim = 1, dtype: str = "i64") -> Ten
 
 @op("tensor.triangle", Trait.PURE)
 def triangle(x: TensorType, *, upper: bool = False, diagonal: int = 0) -> TensorType:
-    """Last two dims: x on one side of a diagonal, that included, and 0 beyond (torch.tril, triu)."""
+    """Last two dims: x on one side of a diagonal, that included, 0 beyond (torch.tril, triu)."""
     require(x.rank >= 2, f"{x} is no matrix")
     return x
 
