@@ -154,7 +154,7 @@ def test_optional_operands_and_rest() -> None:
         def pattern(self) -> Pat:
             return pat(nn.linear, var("x"), var("w"), maybe_var("b"))
 
-        def check(self, m: Match) -> None | Refused:
+        def check(self, m: Match) -> Refused | None:
             return Refused("no bias") if m.get("b") is None else None
 
         def rewrite(self, m: Match, b: Builder, facts: None) -> Value:
@@ -165,7 +165,7 @@ def test_optional_operands_and_rest() -> None:
         def pattern(self) -> Pat:
             return pat(view.concat, rest("xs"), dim=0)
 
-        def check(self, m: Match) -> None | Refused:
+        def check(self, m: Match) -> Refused | None:
             return None if len(m.many["xs"]) == 1 else Refused(f"{len(m.many['xs'])} parts")
 
         def rewrite(self, m: Match, b: Builder, facts: None) -> Value:
