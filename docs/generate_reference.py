@@ -1,7 +1,8 @@
 """Writes docs/reference/ops.md and passes.md from the declarations in effcomp.
 
-python docs/generate_reference.py            writes the pages
-python docs/generate_reference.py --check    exits with 1 when a page is not what would be written
+    python docs/generate_reference.py [--check]
+
+With `--check` nothing is written; the exit code is 1 when a page is not what would be written.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def ops_page() -> str:
             lines += ["", f"## {namespace}"]
             seen = namespace
         found = traits(spec)
-        lines += ["", f"### `{signature(spec)}`", "", spec.doc.strip()]
+        lines += ["", f"### `{signature(spec)}`", "", "```text", spec.doc.strip(), "```"]
         lines += ["", f"Traits: {found}."] if found else ["", "Keeps program order."]
     return "\n".join(lines) + "\n"
 

@@ -25,7 +25,7 @@ def test_the_reference_is_up_to_date() -> None:
 
 @pytest.mark.parametrize("name", sorted(SPECS))
 def test_every_op_says_what_it_is(name: str) -> None:
-    assert len(SPECS[name].doc) > 10, f"{name}: its docstring becomes the reference"
+    assert SPECS[name].doc, f"{name}: its docstring becomes the reference"
 
 
 @pytest.mark.parametrize("name", sorted(PASSES))
