@@ -1,0 +1,15 @@
+"""Passes: each a frozen dataclass from Graph to Graph, one file each."""
+
+from collections.abc import Mapping
+
+from effcomp.passes.canonicalize import Canonicalize
+from effcomp.passes.cse import Cse
+from effcomp.passes.dce import Dce
+from effcomp.passes.decompose import Decompose
+from effcomp.rewrite import Pass
+
+_ALL: tuple[type[Pass], ...] = (Canonicalize, Cse, Dce, Decompose)
+
+PASSES: Mapping[str, type[Pass]] = {kind.name: kind for kind in _ALL}
+
+__all__ = ["PASSES"]
