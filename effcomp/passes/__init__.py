@@ -1,0 +1,1 @@
+"""Passes: from ir.Graph to ir.Graph."""
