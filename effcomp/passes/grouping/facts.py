@@ -9,6 +9,7 @@ from effcomp.ir.types import ITEMSIZE, TensorType
 from effcomp.passes.grouping.sizes import typical_numel
 from effcomp.passes.grouping.vocabulary import (
     GENERATORS,
+    PRODUCTS,
     VIEWS,
     is_complex,
     is_elementwise,
@@ -117,9 +118,11 @@ class Facts:
         outputs: list[Value] = []
 
         def place(at: int) -> None:
+            keeps = self.ops[at].name in PRODUCTS  # a product reads tensors, not index maps
             for v in self.ops[at].operands:
                 made = self.producer.get(v)
-                if made is None or (made not in members and made not in self.copied):
+                outside = made is None or keeps or made not in self.copied
+                if made is None or (outside and made not in members):
                     params[v] = None
                 elif made not in members and made not in ops:
                     place(made)

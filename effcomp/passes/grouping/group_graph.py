@@ -34,10 +34,22 @@ class GroupGraph:
         """Every node, topologically."""
         return sorted(self._rank, key=self._rank.__getitem__)
 
+    def distance(self, a: int, b: int) -> int:
+        """How far two nodes stand apart in the order."""
+        return abs(self._rank[a] - self._rank[b])
+
+    def may_merge(self, a: int, b: int) -> bool:
+        """Whether merging makes no cycle: no path leads from one to the other past a third."""
+        low, high = (a, b) if self._rank[a] < self._rank[b] else (b, a)
+        return self._below(low, high) is not None
+
+    def _below(self, low: int, high: int) -> set[int] | None:
+        return self._between(low, high, self._graph.succ, self._rank[low], self._rank[high])
+
     def merge(self, a: int, b: int) -> bool:
         """Make `b` part of `a`; False, and nothing changed, where that would make a cycle."""
         low, high = (a, b) if self._rank[a] < self._rank[b] else (b, a)
-        below = self._between(low, high, self._graph.succ, self._rank[low], self._rank[high])
+        below = self._below(low, high)
         if below is None:
             return False
         above = self._between(high, low, self._graph.pred, self._rank[low], self._rank[high])

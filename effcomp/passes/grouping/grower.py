@@ -16,6 +16,10 @@ MOST_OPS = 96
 MOST_PARAMS = 24
 MOST_OUTPUTS = 8
 
+# How many siblings are tried, and how many nodes away they may stand.
+NEAREST = 6
+FARTHEST = 64
+
 Fit = Callable[[Facts, Region], Kernel]
 
 
@@ -52,12 +56,22 @@ class Grower:
         return self._groups.after(node)
 
     def siblings(self, node: int) -> list[int]:
-        """Nodes that read what `node` reads."""
+        """Nodes that read what `node` reads, the nearest first.
+
+        Those far away in the program are left: their results would live long.
+        """
         facts = self.facts
         operands = (v for i in self._members[node] for v in facts.ops[i].operands)
         reads = dict.fromkeys(b for v in operands for b in facts.bases(v))
         readers = dict.fromkeys(r for v in reads for r in sorted(facts.final_readers(v)) if r >= 0)
-        return [n for n in dict.fromkeys(self._owner[r] for r in readers) if n != node]
+        near = dict.fromkeys(self._owner[r] for r in readers)
+        near.pop(node, None)
+        distance = self._groups.distance
+        found = sorted(
+            (n for n in near if distance(n, node) <= FARTHEST and self.seconds(n) is not None),
+            key=lambda n: distance(n, node),
+        )
+        return found[:NEAREST]
 
     def kernel(self, node: int) -> Kernel | Unfit:
         """The kernel that a node would be by itself."""
@@ -83,6 +97,9 @@ class Grower:
         pair = (node, len(self._members[node]), other, len(self._members[other]))
         if pair in self._refused:
             return False
+        if not self._groups.may_merge(node, other):
+            self._refused.add(pair)
+            return False
         merged = self._members[node] | self._members[other]
         kernel = self._check(node, other, merged)
         if isinstance(kernel, Unfit):
@@ -90,9 +107,8 @@ class Grower:
             if str(kernel):
                 self._log.refused(self._rule, self._loc(other), str(kernel))
             return False
-        if not self._groups.merge(node, other):
-            self._refused.add(pair)
-            return False
+        merged_graph = self._groups.merge(node, other)
+        assert merged_graph, "a cycle after none was found"
         self._members[node] = merged
         self._kernels[node] = kernel
         self._log.applied(self._rule, self._loc(other))

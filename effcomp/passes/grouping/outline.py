@@ -31,9 +31,10 @@ class Outliner:
         """The graph with the nodes in this order, node i being the group of `members[i]`."""
         for node in order:
             if node in self._kinds:
-                self._emit(
-                    outlined(self._facts, self._facts.region(members[node]), self._kinds[node])
-                )
+                region = self._facts.region(members[node])
+                for v in region.params:
+                    self._make(v)
+                self._emit(outlined(self._facts, region, self._kinds[node]))
             else:
                 op = self._facts.ops[node]
                 for v in op.operands:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from effcomp.ir import Op, Value
-from effcomp.ir.cost import op_bytes, op_flops
+from effcomp.ir.cost import op_flops
 from effcomp.ir.types import ITEMSIZE, TensorType
 from effcomp.passes.grouping.demand import Demand
 from effcomp.passes.grouping.sizes import typical, typical_numel
@@ -15,18 +15,23 @@ TEMPLATE_EFFICIENCY = 0.8
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """What one kernel moves and computes. `parallel`: how many programs can run at once."""
+    """What one kernel moves and computes.
+
+    `parallel`: how many programs can run at once; `matrix`: seconds of matrix products.
+    """
 
     read: float
     written: float
     flops: float
     parallel: float
+    matrix: float = 0.0
 
     def seconds(self, target: Target) -> float:
         """Time alone on the device, its launch included."""
         busy = min(1.0, self.parallel / target.processors)
         moved = (self.read + self.written) / (target.bandwidth * busy)
-        return max(moved, self.flops / (target.vector_rate * busy)) + target.launch_seconds
+        computed = self.matrix + self.flops / (target.vector_rate * busy)
+        return max(moved, computed) + target.launch_seconds
 
 
 def loop_kernel(
@@ -53,10 +58,15 @@ def nbytes(value: Value) -> int:
     return ITEMSIZE[value.dtype] * typical_numel(value.shape)
 
 
-def product_seconds(op: Op, target: Target, efficiency: float) -> float:
-    """A matrix product, at a part of the library's rate where arithmetic bounds it."""
-    compute = typical(op_flops(op)) / (target.matrix_rate * efficiency)
-    return max(compute, typical(op_bytes(op)) / target.bandwidth) + target.launch_seconds
+def product_kernel(op: Op, reads: float, written: float, flops: float, target: Target) -> Kernel:
+    """A matrix product with `flops` of arithmetic after it; with none, the library's.
+
+    A template reaches a part of the library's rate on a GPU; a CPU calls the library either way.
+    """
+    own = flops > 0 and target.kind == "cuda"
+    rate = target.matrix_rate if op.results[0].dtype in ("bf16", "f16") else target.vector_rate
+    matrix = typical(op_flops(op)) / (rate * (TEMPLATE_EFFICIENCY if own else 1.0))
+    return Kernel(reads, written, flops, float(target.processors), matrix)
 
 
 def microseconds(seconds: float) -> str:
