@@ -22,7 +22,7 @@ class FuseRowwise:
 
     def run(self, graph: Graph, log: Log) -> Graph:
         """Grow a group around every reduction: what it feeds first, then what feeds it."""
-        grower = Grower(graph, fit_rowwise, "FuseRowwise", self.target, log)
+        grower = Grower(graph, fit_rowwise, "FuseRowwise", self.target, log, lookahead=True)
         facts = grower.facts
         seeds = [n for n in facts.nodes() if is_row_reduction(facts.ops[n])]
         for node in seeds:

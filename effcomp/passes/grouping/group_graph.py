@@ -1,6 +1,6 @@
 """The graph of groups: which may become one without making a cycle."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import networkx as nx
@@ -34,14 +34,29 @@ class GroupGraph:
         """Every node, topologically."""
         return sorted(self._rank, key=self._rank.__getitem__)
 
+    def rank(self, node: int) -> int:
+        """A node's place in the order; merging moves it."""
+        return self._rank[node]
+
     def distance(self, a: int, b: int) -> int:
         """How far two nodes stand apart in the order."""
         return abs(self._rank[a] - self._rank[b])
 
-    def may_merge(self, a: int, b: int) -> bool:
-        """Whether merging makes no cycle: no path leads from one to the other past a third."""
-        low, high = (a, b) if self._rank[a] < self._rank[b] else (b, a)
-        return self._below(low, high) is not None
+    def may_merge(self, nodes: Collection[int]) -> bool:
+        """Whether merging them makes no cycle: no path leaves them and comes back."""
+        highest = max(self._rank[n] for n in nodes)
+        found: set[int] = set()
+        stack = [m for n in nodes for m in self._graph.succ[n] if m not in nodes]
+        while stack:
+            node = stack.pop()
+            if node in found or self._rank[node] > highest:
+                continue
+            found.add(node)
+            for after in self._graph.succ[node]:
+                if after in nodes:
+                    return False
+                stack.append(after)
+        return True
 
     def _below(self, low: int, high: int) -> set[int] | None:
         return self._between(low, high, self._graph.succ, self._rank[low], self._rank[high])

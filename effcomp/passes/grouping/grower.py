@@ -15,6 +15,8 @@ from effcomp.target import Target
 MOST_OPS = 96
 MOST_PARAMS = 24
 MOST_OUTPUTS = 8
+# How many steps a merge may look ahead.
+MOST_AHEAD = 5
 
 # How many siblings are tried, and how many nodes away they may stand.
 NEAREST = 6
@@ -30,12 +32,15 @@ class Grower:
     merges are logged under.
     """
 
-    def __init__(self, graph: Graph, fit: Fit, rule: str, target: Target, log: Log) -> None:
+    def __init__(
+        self, graph: Graph, fit: Fit, rule: str, target: Target, log: Log, lookahead: bool = False
+    ) -> None:
         self.facts = Facts(graph)
         self._groups = GroupGraph(self.facts.nodes(), self.facts.edges())
         self._members = {n: frozenset({n}) for n in self.facts.nodes()}
         self._owner = {n: n for n in self._members}
         self._fit, self._rule, self._target, self._log = fit, rule, target, log
+        self._lookahead = lookahead
         self._kernels: dict[int, Kernel | Unfit] = {}
         self._refused: set[tuple[int, int, int, int]] = set()
         self.kinds: dict[int, str] = {}
@@ -93,28 +98,63 @@ class Grower:
                     grown = True
 
     def merge(self, node: int, other: int) -> bool:
-        """Make `other` part of `node`'s group where that is legal and pays."""
+        """Make `other` part of `node`'s group where that is legal and pays.
+
+        Where `other` is not legal by itself, it may be together with what reads it: half a rope's
+        rotation has half the shape.
+        """
         pair = (node, len(self._members[node]), other, len(self._members[other]))
         if pair in self._refused:
             return False
-        if not self._groups.may_merge(node, other):
-            self._refused.add(pair)
-            return False
-        merged = self._members[node] | self._members[other]
-        kernel = self._check(node, other, merged)
+        unfit = self._merge_all(node, [other])
+        if unfit is not None and self._lookahead and str(unfit):
+            readers = self._with_readers(node, other)
+            if readers is not None and self._merge_all(node, readers) is None:
+                return True
+        if unfit is None:
+            return True
+        self._refused.add(pair)
+        if str(unfit):
+            self._log.refused(self._rule, self._loc(other), str(unfit))
+        return False
+
+    def _merge_all(self, node: int, others: Sequence[int]) -> Unfit | None:
+        """Merge all or none; the reason if none."""
+        if not self._groups.may_merge({node, *others}):
+            return Unfit("")
+        merged = self._members[node].union(*(self._members[n] for n in others))
+        kernel = self._check(node, others, merged)
         if isinstance(kernel, Unfit):
-            self._refused.add(pair)
-            if str(kernel):
-                self._log.refused(self._rule, self._loc(other), str(kernel))
-            return False
-        merged_graph = self._groups.merge(node, other)
-        assert merged_graph, "a cycle after none was found"
+            return kernel
+        for other in sorted(others, key=self._groups.rank):
+            done = self._groups.merge(node, other)
+            assert done, "a cycle after none was found"
+            self._log.applied(self._rule, self._loc(other))
+            self._owner.update(dict.fromkeys(self._members.pop(other), node))
+            self._kernels.pop(other, None)
         self._members[node] = merged
         self._kernels[node] = kernel
-        self._log.applied(self._rule, self._loc(other))
-        self._owner.update(dict.fromkeys(self._members.pop(other), node))
-        self._kernels.pop(other, None)
-        return True
+        return None
+
+    def _with_readers(self, node: int, other: int) -> list[int] | None:
+        """`other` and what reads it, far enough that all fits `node`; None if it never does."""
+        held = {other: None}
+        for _ in range(MOST_AHEAD):
+            outside = [
+                self._owner[reader]
+                for n in held
+                for at in self._members[n]
+                for result in self.facts.ops[at].results
+                for reader in sorted(self.facts.final_readers(result))
+                if reader >= 0 and self._owner[reader] not in (*held, node)
+            ]
+            if not outside or any(self.seconds(n) is None for n in outside):
+                return None
+            held.update(dict.fromkeys(outside))
+            merged = self._members[node].union(*(self._members[n] for n in held))
+            if not isinstance(self._try(merged), Unfit):
+                return list(held)
+        return None
 
     def outline(self, wrap: bool) -> Graph:
         """The graph with the groups in `kinds` as ops."""
@@ -122,8 +162,8 @@ class Grower:
             return self.facts.graph
         return Outliner(self.facts, self.kinds, wrap).run(self.order(), self._members)
 
-    def _check(self, node: int, other: int, merged: frozenset[int]) -> Kernel | Unfit:
-        apart = [self.seconds(node), self.seconds(other)]
+    def _check(self, node: int, others: Sequence[int], merged: frozenset[int]) -> Kernel | Unfit:
+        apart = [self.seconds(n) for n in (node, *others)]
         if None in apart:
             return Unfit("")
         if len(merged) > MOST_OPS:

@@ -2,8 +2,10 @@
 
 Every value that depends on a reduction is *bound* to its row: it can be computed at any column of
 the row at hand, but of no other row. Each dim of such a value is therefore tagged as enumerating
-rows, columns, or nothing (size 1), and every op on the way has to keep the tags apart. All other
-values can be computed at any index whatever.
+rows, columns, or nothing (size 1), and every op on the way has to keep the tags apart. A reshape
+may also cut across rows ([8, 32, 40960] -> [8, 320, 64, 64], a group norm's way back to channels): then
+only the row-major position says which row an element is in. All other values can be computed at any
+index whatever.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +23,7 @@ class Tag(Enum):
     ROW = "row"
     COLUMN = "column"
     ONE = "one"
+    ACROSS = "across"  # of every dim, where dims cut across rows
 
 
 Tags = tuple[Tag, ...]
@@ -113,6 +116,10 @@ def _tags(op: Op, bound: dict[Value, Tags], rows: Rows) -> Tags | None:
         return None
     if is_elementwise(op):
         return _combine(op, bound, rows)
+    if op.name == "tensor.reshape":
+        return _reshape(op, bound[op.operands[0]], rows)
+    if any(Tag.ACROSS in bound[v] for v in op.operands if v in bound):
+        raise Unfit(f"{op.name} of a shape that cuts across rows")
     x = op.operands[0]
     if op.name == "tensor.concat":
         return _concat(op, bound, rows)
@@ -148,6 +155,11 @@ def _combine(op: Op, bound: dict[Value, Tags], rows: Rows) -> Tags:
             raise Unfit(f"{op.name} lines up rows with columns")
         out.append(met.pop() if met else Tag.ONE if shape[-back] == 1 else Tag.COLUMN)
     tags = tuple(reversed(out))
+    if Tag.ACROSS in tags:
+        met = {bound[v] for v in op.operands if v in bound}
+        if len(met) > 1 or not is_equal(product(shape), product(rows.shape)):
+            raise Unfit(f"{op.name} broadcasts a shape that cuts across rows")
+        return met.pop()
     _check_rows_whole(op, tags, rows)
     return tags
 
@@ -218,16 +230,38 @@ def _broadcast(op: Op, tags: Tags) -> Tags:
     return tuple(out)
 
 
-def _reshape(op: Op, tags: Tags) -> Tags:
+def _reshape(op: Op, tags: Tags, rows: Rows) -> Tags:
     """Dims split and join within blocks of equal size; a block is all rows or all columns."""
+    old, new = op.operands[0].shape, op.results[0].shape
+    if Tag.ACROSS in tags:
+        return _row_major_tags(new, rows)
     out: list[Tag] = []
-    for old, new in matching_blocks(op.operands[0].shape, op.results[0].shape):
-        met = {tags[i] for i in old} - {Tag.ONE}
+    for before, after in matching_blocks(old, new):
+        met = {tags[i] for i in before} - {Tag.ONE}
         if len(met) > 1:
-            raise Unfit("a reshape joins rows with columns")
+            if not _is_row_major(old, tags, rows):
+                raise Unfit("a reshape joins rows with columns")
+            return _row_major_tags(new, rows)
         tag = met.pop() if met else Tag.ONE
-        out += [Tag.ONE if op.results[0].shape[i] == 1 else tag for i in new]
+        out += [Tag.ONE if new[i] == 1 else tag for i in after]
     return tuple(out)
+
+
+def _is_row_major(shape: Sequence[Dim], tags: Tags, rows: Rows) -> bool:
+    """Whether element l, counted row-major, is in row l // columns."""
+    order = [t for t in tags if t is not Tag.ONE]
+    columns = product(s for s, t in zip(shape, tags, strict=True) if t is Tag.COLUMN)
+    in_order = order == sorted(order, key=lambda t: t is Tag.COLUMN)
+    return rows.trailing and in_order and is_equal(columns, rows.columns)
+
+
+def _row_major_tags(shape: Sequence[Dim], rows: Rows) -> Tags:
+    """Tags of a shape that holds every row in row-major order."""
+    split = next((i for i, p in enumerate(_prefixes(shape)) if is_equal(p, rows.count)), None)
+    if split is None:
+        return (Tag.ACROSS,) * len(shape)
+    kinds = (Tag.ROW if i < split else Tag.COLUMN for i in range(len(shape)))
+    return tuple(Tag.ONE if s == 1 else k for s, k in zip(shape, kinds, strict=True))
 
 
 def _triangle(op: Op, tags: Tags) -> Tags:
@@ -236,7 +270,6 @@ def _triangle(op: Op, tags: Tags) -> Tags:
 
 
 _VIEWS: Mapping[str, Callable[[Op, Tags], Tags]] = {
-    "tensor.reshape": _reshape,
     "tensor.permute": _permute,
     "tensor.slice": _slice,
     "tensor.flip": _flip,
@@ -291,6 +324,5 @@ def _check_output(value: Value, tags: Tags | None, rows: Rows) -> None:
                 return
             lead = product((lead, d))
         raise Unfit("an output's dims straddle rows")
-    order = [t for t in tags if t is not Tag.ONE]
-    if order != sorted(order, key=lambda t: t is Tag.COLUMN):
+    if Tag.ACROSS not in tags and not _is_row_major(shape, tags, rows):
         raise Unfit("an output's columns come before its rows")
