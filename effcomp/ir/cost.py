@@ -11,8 +11,8 @@ from effcomp.ir.types import TensorType
 FUNCTION_FLOPS: Mapping[str, int] = {
     "tensor.exp": 4, "tensor.exp2": 3, "tensor.expm1": 12, "tensor.log": 5, "tensor.log2": 4,
     "tensor.log1p": 12, "tensor.sqrt": 4, "tensor.rsqrt": 4, "tensor.reciprocal": 4,
-    "tensor.sin": 16, "tensor.cos": 16, "tensor.tan": 24, "tensor.tanh": 10,
-    "tensor.sigmoid": 8, "tensor.erf": 16,
+    "tensor.sin": 16, "tensor.cos": 16, "tensor.tan": 24, "tensor.tanh": 10, "tensor.sigmoid": 8,
+    "tensor.erf": 16,
     "tensor.div": 4, "tensor.floor_divide": 8, "tensor.trunc_divide": 8, "tensor.remainder": 10,
     "tensor.pow": 16, "tensor.atan2": 30, "nn.gelu": 20, "nn.silu": 10, "nn.softplus": 16,
 }  # fmt: skip

@@ -104,12 +104,12 @@ PATTERNS = {
         ["fused.rowwise:mul_mean_add_rsqrt"],
     ),
     "residual and norm, the sum read again": (
-        """graph @g(%x: bf16[512, 1024], %y: bf16[512, 1024], %w: bf16[1024], %u: bf16[1024, 1024]) {
-  %r = tensor.add(%x, %y) : bf16[512, 1024]
-  %n = nn.rms_norm(%r, %w) {eps = 1e-06} : bf16[512, 1024]
-  %l = nn.linear(%n, %u) : bf16[512, 1024]
-  %s = tensor.add(%r, %l) : bf16[512, 1024]
-  %m = nn.rms_norm(%s, %w) {eps = 1e-06} : bf16[512, 1024]
+        """graph @g(%x: bf16[512, 768], %y: bf16[512, 768], %w: bf16[768], %u: bf16[768, 768]) {
+  %r = tensor.add(%x, %y) : bf16[512, 768]
+  %n = nn.rms_norm(%r, %w) {eps = 1e-06} : bf16[512, 768]
+  %l = nn.linear(%n, %u) : bf16[512, 768]
+  %s = tensor.add(%r, %l) : bf16[512, 768]
+  %m = nn.rms_norm(%s, %w) {eps = 1e-06} : bf16[512, 768]
   return %m, %s
 }""",
         ["fused.rowwise:add_rms_norm", "nn.linear", "fused.rowwise:add_rms_norm"],

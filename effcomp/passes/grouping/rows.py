@@ -3,9 +3,9 @@
 Every value that depends on a reduction is *bound* to its row: it can be computed at any column of
 the row at hand, but of no other row. Each dim of such a value is therefore tagged as enumerating
 rows, columns, or nothing (size 1), and every op on the way has to keep the tags apart. A reshape
-may also cut across rows ([8, 32, 40960] -> [8, 320, 64, 64], a group norm's way back to channels): then
-only the row-major position says which row an element is in. All other values can be computed at any
-index whatever.
+may also cut across rows ([8, 32, 40960] -> [8, 320, 64, 64], a group norm's way back to channels):
+then only the row-major position says which row an element is in. All other values can be computed
+at any index whatever.
 """
 
 from collections.abc import Callable, Mapping, Sequence
