@@ -17,7 +17,7 @@ class FuseRowwise:
     target: Target = TARGETS["cuda:90"]
 
     name: ClassVar[str] = "fuse-rowwise"
-    takes: ClassVar[Level | None] = Level.TENSOR
+    takes: ClassVar[Level | None] = Level.FUSED
     gives: ClassVar[Level | None] = Level.FUSED
 
     def run(self, graph: Graph, log: Log) -> Graph:
