@@ -6,7 +6,7 @@ TORCH ?= torch==2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-SOURCES := effcomp benchmarks examples tests
+SOURCES := effcomp benchmarks docs examples tests
 
 .PHONY: help test demo lint format types contracts check-tests clean
 

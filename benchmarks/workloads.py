@@ -227,21 +227,25 @@ class DecodeStep(nn.Module):
         self.cache = StaticCache(config=config, max_cache_len=capacity)
         with torch.no_grad():  # the cache allocates itself on first use
             model(input_ids=_tokens(config.vocab_size, 1, device), past_key_values=self.cache)
-        for number, layer in enumerate(self.cache.layers):
+        for number, layer in enumerate(self.layers()):
             for seed, state in enumerate((layer.keys, layer.values)):
                 noise = _noise(tuple(state.shape), state.dtype, device, 100 + 2 * number + seed)
                 state[:, :, : self.position] = noise[:, :, : self.position]
         self.rewind()
 
+    def layers(self) -> Any:
+        """The cache's layers: classes that declare neither `keys` nor `values`."""
+        return self.cache.layers
+
     def rewind(self) -> None:
         """Put the cache back to `position`: it counts its length in a tensor, one up every call."""
-        for layer in self.cache.layers:
+        for layer in self.layers():
             length = getattr(layer, "cumulative_length", None)
             if isinstance(length, Tensor):
                 length.fill_(self.position)
 
     def cache_in_float32(self) -> None:
-        for layer in self.cache.layers:
+        for layer in self.layers():
             layer.keys, layer.values = layer.keys.float(), layer.values.float()
             layer.dtype = torch.float32
 

@@ -48,7 +48,7 @@ def read(key: str) -> Plan | None:
     path = _path(key)
     try:
         text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, UnicodeDecodeError) as error:
         _discard(path, str(error))

@@ -13,7 +13,7 @@ from effcomp.ir import Graph
 from effcomp.plan.expressions import evaluate
 from effcomp.plan.schema import CallStep, Launch, RunRegion
 
-__all__ = ["Explanation", "GraphReport", "GroupReport", "explain"]
+__all__ = ["Explanation", "GraphReport", "GroupReport", "explain", "report_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def explain(model: Callable[..., Any], *args: Any, **kwargs: Any) -> Explanation
         torch._dynamo.reset()  # pyright: ignore[reportPrivateUsage]
         found.clear()
         torch.compile(model, backend=backend)(*args, **kwargs)
-    return Explanation(tuple(map(_report, found)), breaks)
+    return Explanation(tuple(map(report_of, found)), breaks)
 
 
 def _breaks(
@@ -96,7 +96,8 @@ def _place(stack: Any) -> str:
     )
 
 
-def _report(record: Compilation) -> GraphReport:
+def report_of(record: Compilation) -> GraphReport:
+    """What was done to one graph, for the sizes it ran with last."""
     run, plan = record.run, record.plan
     assert run is not None, "a recorded compilation bypasses the cache"
     captured = record.captured.graph

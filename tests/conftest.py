@@ -1,4 +1,4 @@
-"""What every test shares: one thread a worker, the same seed, and no GPU tests without a GPU."""
+"""What every test shares: one thread a worker, a seed, a cache; no GPU test without a GPU."""
 
 from __future__ import annotations
 
@@ -29,6 +29,14 @@ def _one_thread_a_worker() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests neither read nor fill the cache of whoever runs them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EFFCOMP_CACHE_DIR", str(tmp_path_factory.mktemp("effcomp-cache")))
+        yield
 
 
 @pytest.fixture(autouse=True)

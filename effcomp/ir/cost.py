@@ -10,15 +10,17 @@ from effcomp.ir.types import TensorType
 # FLOPs an element of a nontrivial function, in multiply-adds of the vector unit on a GPU.
 FUNCTION_FLOPS: Mapping[str, int] = {
     "tensor.exp": 4, "tensor.exp2": 3, "tensor.expm1": 12, "tensor.log": 5, "tensor.log2": 4,
-    "tensor.log1p": 12, "tensor.sqrt": 4, "tensor.rsqrt": 4, "tensor.reciprocal": 4, "tensor.sin": 16,
-    "tensor.cos": 16, "tensor.tan": 24, "tensor.tanh": 10, "tensor.sigmoid": 8, "tensor.erf": 16,
+    "tensor.log1p": 12, "tensor.sqrt": 4, "tensor.rsqrt": 4, "tensor.reciprocal": 4,
+    "tensor.sin": 16, "tensor.cos": 16, "tensor.tan": 24, "tensor.tanh": 10, "tensor.sigmoid": 8,
+    "tensor.erf": 16,
     "tensor.div": 4, "tensor.floor_divide": 8, "tensor.trunc_divide": 8, "tensor.remainder": 10,
     "tensor.pow": 16, "tensor.atan2": 30, "nn.gelu": 20, "nn.silu": 10, "nn.softplus": 16,
 }  # fmt: skip
 
 # FLOPs an element of the operand, for ops that work on whole rows.
 ROW_FLOPS: Mapping[str, int] = {
-    "nn.softmax": 10, "nn.log_softmax": 10, "nn.layer_norm": 8, "nn.rms_norm": 5, "nn.group_norm": 8,
+    "nn.softmax": 10, "nn.log_softmax": 10, "nn.layer_norm": 8, "nn.rms_norm": 5,
+    "nn.group_norm": 8,
 }  # fmt: skip
 
 _LOOKUPS: Mapping[str, int] = {

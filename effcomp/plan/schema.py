@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 SCHEMA_VERSION = 1
-_STRICT = ConfigDict(extra="forbid")
+_STRICT = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
 
 Expr = int | str
 

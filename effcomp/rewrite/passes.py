@@ -77,23 +77,23 @@ class Pipeline:
     def run(self, graph: Graph, on_stage: Callable[[Stage], None] | None = None) -> Run:
         """Run every pass, verifying between. Raises PassError naming the pass at fault."""
         verify(graph, self.level)
-        level = self.level
+        level, name = self.level, graph.name
         stages = [Stage("captured", graph, False, 0.0, {}, ())]
         for index, one in enumerate(self.passes):
             if one.takes is not None and one.takes is not level:
-                self._check(graph, one.takes, index, f"cannot run {one.name}")
+                self._check(graph, one.takes, f"cannot run {one.name}", name, index)
                 level = one.takes
-            stage = self._run_one(graph, index)
+            stage = self._run_one(graph, name, index)
             if stage.changed or one.gives not in (None, level):
                 level = one.gives or level
-                self._check(stage.graph, level, index, f"{one.name} broke the program")
+                self._check(stage.graph, level, f"{one.name} broke the program", name, index)
             stages.append(stage)
             graph = stage.graph
             if on_stage is not None:
                 on_stage(stage)
         return Run(tuple(stages))
 
-    def _run_one(self, graph: Graph, index: int) -> Stage:
+    def _run_one(self, graph: Graph, name: str, index: int) -> Stage:
         one, log = self.passes[index], Log()
         start = time.perf_counter()
         try:
@@ -101,20 +101,21 @@ class Pipeline:
         except Exception as error:
             notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", ()))
             message = f"{one.name} failed: {type(error).__name__}: {error}{notes}"
-            raise PassError(f"{message}\n{self._reproduce(graph, index)}") from error
+            raise PassError(f"{message}\n{self._reproduce(name, index)}") from error
         seconds = time.perf_counter() - start
         changed = after is not graph
         return Stage(spec_text(one), after, changed, seconds, log.counts, log.refusals)
 
-    def _check(self, graph: Graph, level: Level, index: int, what: str) -> None:
+    def _check(self, graph: Graph, level: Level, what: str, name: str, index: int) -> None:
         try:
             verify(graph, level)
         except VerifyError as error:
-            raise PassError(f"{what}: {error}\n{self._reproduce(graph, index)}") from error
+            raise PassError(f"{what}: {error}\n{self._reproduce(name, index)}") from error
 
-    def _reproduce(self, graph: Graph, index: int) -> str:
+    def _reproduce(self, name: str, index: int) -> str:
+        """How to see it again; `name` is that of the graph the pipeline was given."""
         passes = ",".join(map(spec_text, self.passes[: index + 1]))
-        return f"in @{graph.name}; reproduce with the pipeline '{passes}'"
+        return f"in @{name}; reproduce with the pipeline '{passes}'"
 
 
 def parse_pipeline(

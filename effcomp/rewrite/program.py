@@ -84,7 +84,8 @@ class Program:
 
     def update(self, node: Node, op: Op) -> None:
         """Exchange an op for one with the same operands and results (another body or attribute)."""
-        assert op.operands == node.op.operands and op.results == node.op.results, op.name
+        assert op.operands == node.op.operands, op.name
+        assert op.results == node.op.results, op.name
         node.op = op
 
     def _insert(self, op: Op, place: Node | None) -> Node:

@@ -87,7 +87,7 @@ class Rule(ABC, Generic[Facts]):
     def pattern(self) -> Pat: ...
 
     def check(self, m: Match) -> Facts | Refused:
-        """Return the facts that `rewrite` needs, or say why not. Rules without facts leave it out."""
+        """The facts that `rewrite` needs, or why not. Rules without facts leave it out."""
         return cast("Facts", None)
 
     @abstractmethod

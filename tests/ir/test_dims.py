@@ -175,7 +175,8 @@ def test_what_is_no_size_is_refused(text: str) -> None:
 
 
 def test_sizes_normalise() -> None:
-    assert dim(sympy.Integer(3)) == 3 and isinstance(dim(sympy.Integer(3)), int)
+    assert dim(sympy.Integer(3)) == 3
+    assert isinstance(dim(sympy.Integer(3)), int)
     assert same(2 * (S0 + 1), 2 * S0 + 2)
     assert not same(S0, S1)
     assert same(floor_div(S0 - 1, 2) + 1, floor_div(S0 + 1, 2))

@@ -45,13 +45,18 @@ class Entry:
     finish: Callable[[nn.Module], nn.Module] = lambda module: module
     note: str = ""
 
-    def build(self, dtype: torch.dtype = torch.float32, seed: int = 0) -> nn.Module:
+    def build(
+        self,
+        dtype: torch.dtype = torch.float32,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> nn.Module:
         """Build in eval mode with deterministic weights; parameters require gradients."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             module = fill(self.make(), seed)
         # `to` of diffusers' classes warns of a cast that is meant here, so torch's own is called.
-        return self.finish(nn.Module.to(module, dtype).eval())
+        return self.finish(nn.Module.to(module, device=device, dtype=dtype).eval())
 
     def inputs(
         self, batch: int = 2, size: Size = "default", dtype: torch.dtype = torch.float32
@@ -374,7 +379,8 @@ class DecodeStep(nn.Module):
         self.model = model
         self.cache = StaticCache(config=model.config, max_cache_len=self.CAPACITY)
         with torch.no_grad():
-            model(input_ids=tokens(self.BATCH, self.PAST), past_key_values=self.cache)
+            past = tokens(self.BATCH, self.PAST).to(model.device)
+            model(input_ids=past, past_key_values=self.cache)
 
     def forward(self, input_ids: Tensor, position_ids: Tensor) -> Tensor:
         return self.model(

@@ -39,7 +39,7 @@ def names(graph: Graph) -> list[str]:
 
 @dataclass(frozen=True)
 class FuseSilu(Rule[None]):
-    """x * sigmoid(x) => silu(x)"""
+    """x * sigmoid(x) => silu(x)."""
 
     def pattern(self) -> Pat:
         return pat(elementwise.mul, var("x"), pat(elementwise.sigmoid, var("x")))
@@ -50,7 +50,7 @@ class FuseSilu(Rule[None]):
 
 @dataclass(frozen=True)
 class DropDoubleNeg(Rule[None]):
-    """-(-x) => x"""
+    """-(-x) => x."""
 
     def pattern(self) -> Pat:
         inner = pat(elementwise.neg, var("x")).with_other_users()
@@ -103,7 +103,7 @@ def test_a_shared_interior_value_may_have_other_readers() -> None:
 
 @dataclass(frozen=True)
 class FuseScaledSoftmax(Rule[float]):
-    """softmax(x * s) => layer_norm(x), only to see what was bound"""
+    """softmax(x * s) => layer_norm(x), only to see what was bound."""
 
     def pattern(self) -> Pat:
         scaled = maybe(lambda x: pat(elementwise.mul, x, const("s")), var("x"))
@@ -154,7 +154,7 @@ def test_optional_operands_and_rest() -> None:
         def pattern(self) -> Pat:
             return pat(nn.linear, var("x"), var("w"), maybe_var("b"))
 
-        def check(self, m: Match) -> None | Refused:
+        def check(self, m: Match) -> Refused | None:
             return Refused("no bias") if m.get("b") is None else None
 
         def rewrite(self, m: Match, b: Builder, facts: None) -> Value:
@@ -165,7 +165,7 @@ def test_optional_operands_and_rest() -> None:
         def pattern(self) -> Pat:
             return pat(view.concat, rest("xs"), dim=0)
 
-        def check(self, m: Match) -> None | Refused:
+        def check(self, m: Match) -> Refused | None:
             return None if len(m.many["xs"]) == 1 else Refused(f"{len(m.many['xs'])} parts")
 
         def rewrite(self, m: Match, b: Builder, facts: None) -> Value:
@@ -188,7 +188,7 @@ def test_optional_operands_and_rest() -> None:
 def test_several_results() -> None:
     @dataclass(frozen=True)
     class UseSort(Rule[None]):
-        """topk over everything => sort"""
+        """topk over everything => sort."""
 
         def pattern(self) -> Pat:
             return pat(reduction.topk, var("x"), k=4, dim=-1)
@@ -198,7 +198,7 @@ def test_several_results() -> None:
 
     @dataclass(frozen=True)
     class NegIndices(Rule[None]):
-        """a reader of the second result"""
+        """a reader of the second result."""
 
         def pattern(self) -> Pat:
             return pat(elementwise.neg, pat(reduction.sort, var("x")).result(1).with_other_users())

@@ -1,0 +1,108 @@
+"""Writes docs/reference/ops.md and passes.md from the declarations in effcomp.
+
+    python docs/generate_reference.py [--check]
+
+With `--check` nothing is written; the exit code is 1 when a page is not what would be written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import inspect
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from effcomp.ir import SPECS, OpSpec, Trait
+from effcomp.passes import PASSES
+from effcomp.rewrite import Pass
+
+FOLDER = Path(__file__).parent / "reference"
+NOTICE = "<!-- Written by docs/generate_reference.py: change the docstrings, not this page. -->"
+MEANING = {
+    Trait.PURE: "no effect: may be removed, merged, moved",
+    Trait.COMMUTATIVE: "the two operands may be swapped",
+    Trait.ELEMENTWISE: "an element of the result depends on the operands' matching elements only",
+    Trait.VIEW: "moves no data: the result is the operand under another index map",
+    Trait.REDUCTION: "combines along its dims",
+    Trait.BODY: "carries a nested graph whose params are the operands",
+}
+
+
+def signature(spec: OpSpec) -> str:
+    """`nn.linear(x, weight, [bias])`: optional operands in brackets, then attributes."""
+    parts = [
+        name if place < spec.required else f"[{name}]" for place, name in enumerate(spec.operands)
+    ]
+    if spec.variadic:
+        parameters = inspect.signature(spec.infer).parameters.values()
+        parts += [f"*{p.name}" for p in parameters if p.kind is p.VAR_POSITIONAL]
+    elif spec.defaults:
+        parts.append("*")
+    for name, default in spec.defaults.items():
+        needed = default is inspect.Parameter.empty
+        parts.append(name if needed else f"{name}={default!r}")
+    return f"{spec.name}({', '.join(parts)})"
+
+
+def traits(spec: OpSpec) -> str:
+    return ", ".join(trait.name.lower() for trait in MEANING if trait in spec.traits)
+
+
+def ops_page() -> str:
+    lines = ["# Ops", "", NOTICE, ""]
+    lines += ["Operands stand before `*`, attributes after it; optional operands in brackets.", ""]
+    lines += ["| Trait | Meaning |", "| --- | --- |"]
+    lines += [f"| {trait.name.lower()} | {text} |" for trait, text in MEANING.items()]
+    seen = ""
+    for name, spec in sorted(SPECS.items()):
+        namespace = name.partition(".")[0]
+        if namespace != seen:
+            lines += ["", f"## {namespace}"]
+            seen = namespace
+        found = traits(spec)
+        lines += ["", f"### `{signature(spec)}`", "", "```text", spec.doc.strip(), "```"]
+        lines += ["", f"Traits: {found}."] if found else ["", "Keeps program order."]
+    return "\n".join(lines) + "\n"
+
+
+def _options(one: type[Pass]) -> Iterator[str]:
+    fields: tuple[Any, ...] = dataclasses.fields(one)  # pyright: ignore[reportArgumentType]
+    for field in fields:
+        given = "required" if field.default is dataclasses.MISSING else f"`{field.default!r}`"
+        yield f"| `{field.name}` | {given} |"
+
+
+def passes_page() -> str:
+    lines = ["# Passes", "", NOTICE, ""]
+    lines += ["A pass is written in a pipeline by its name, with options in braces:"]
+    lines += ["`canonicalize,cse`. `docs/how-to/add-a-pass.md` says how one is made.", ""]
+    for name, one in sorted(PASSES.items()):
+        levels = [level.value if level else "any" for level in (one.takes, one.gives)]
+        lines += [f"## {name}", "", inspect.getdoc(one) or "", ""]
+        lines += [f"Level: {levels[0]} to {levels[1]}.", ""]
+        if options := list(_options(one)):
+            lines += ["| Option | Default |", "| --- | --- |", *options, ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--check", action="store_true")
+    check = parser.parse_args().check
+    stale = 0
+    for name, text in (("ops.md", ops_page()), ("passes.md", passes_page())):
+        path = FOLDER / name
+        if path.exists() and path.read_text() == text:
+            continue
+        stale += 1
+        if not check:
+            path.write_text(text)
+        print(f"{path.name} {'is out of date' if check else 'written'}")
+    return int(check and stale > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,180 @@
+"""Compiles a small trained FLUX model, draws with it, and shows that the images stay the same.
+
+    python examples/demo.py --text Flux --colour yellow --style stripes --steps 10 --out demo-out
+
+Prints a table of seconds a call beside eager (on a GPU also beside Inductor), where the time of the
+first call went, the steps that move most bytes, and how far the images are from eager's. Writes
+`OUT/side-by-side.png` (eager above, effcomp below) and one picture for each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from torch import Tensor
+
+from effcomp.api import Compilation, backend, recording
+from effcomp.explanation import report_of
+
+MODEL = Path(__file__).parent / "models" / "flux-glyphs"
+sys.path.insert(0, str(MODEL))  # the model's own scripts
+import judge as judging  # noqa: E402
+import sample as glyphs  # noqa: E402
+
+LEAST_PSNR = {torch.float32: 60.0, torch.bfloat16: 30.0}
+LARGEST = 8
+console = Console()
+
+
+@dataclass
+class Clock:
+    """A model that times its calls. `euler` sees the model through it."""
+
+    call: Callable[..., Any]
+    dtype: torch.dtype
+    progress: Progress
+    name: str
+    steps: int
+    spans: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.task = self.progress.add_task(self.name, total=self.steps)
+
+    def __call__(self, **inputs: Any) -> Any:
+        _wait()
+        start = time.perf_counter()
+        output = self.call(**inputs)
+        _wait()
+        self.spans.append(time.perf_counter() - start)
+        self.progress.advance(self.task)
+        return output
+
+    @property
+    def steady(self) -> float:
+        return statistics.median(self.spans[1:])
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--text", default="Flux", help="letters and digits to draw")
+    parser.add_argument("--colour", default="yellow", choices=glyphs.COLOURS)
+    parser.add_argument("--style", default="stripes", choices=glyphs.STYLES)
+    parser.add_argument("--steps", type=int, default=10, help="Euler steps, at least 2")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--out", type=Path, default=Path("demo-out"))
+    arguments = parser.parse_args()
+    if unknown := sorted(set(arguments.text) - set(glyphs.CHARS)):
+        parser.error(f"the model draws letters and digits, not {''.join(unknown)!r}")
+    if arguments.steps < 2 or not arguments.text:
+        parser.error("there is nothing to compare without two steps and one letter")
+    return arguments
+
+
+def psnr(images: Tensor, others: Tensor) -> float:
+    """Mean over the images, in dB; peak 2 for data in [-1, 1]."""
+    error = (images - others).square().flatten(1).mean(1)
+    return (10 * torch.log10(4 / error.clamp_min(1e-12))).mean().item()
+
+
+def show_times(clocks: list[Clock], records: list[Compilation]) -> None:
+    table = Table("", "first call, s", "steady call, s", "to eager", title="One denoising step")
+    for clock in clocks:
+        speed = clocks[0].steady / clock.steady
+        first, steady = f"{clock.spans[0]:.2f}", f"{clock.steady:.4f}"
+        table.add_row(clock.name, first, steady, f"{speed:.2f}x")
+    console.print(table)
+    total, steady = clocks[1].spans[0], clocks[1].steady
+    stages = ("passes", "codegen", "load")
+    seconds = {stage: sum(r.seconds[stage] for r in records) for stage in stages}
+    capture = total - sum(seconds.values()) - steady
+    parts = {"capture": capture, **seconds, "the call itself": steady}
+    shown = ", ".join(f"{stage} {value:.2f}" for stage, value in parts.items())
+    console.print(f"effcomp's first call, s: {shown}")
+
+
+def show_steps(records: list[Compilation]) -> None:
+    for record in records:
+        report = report_of(record)
+        total = report.modelled + sum(report.unmodelled.values())
+        console.print(
+            f"graph {report.name}: {report.modelled} of {total} ops modelled, "
+            f"{len(report.groups)} steps, {report.kernels} distinct kernels, "
+            f"{report.peak_bytes / 2**20:.1f} MiB at the peak"
+        )
+        for note in report.notes:
+            console.print(f"  note: {note}")
+        title = f"The {LARGEST} steps that move most"
+        table = Table("", "step", "MiB", "GFLOP", "model source", title=title)
+        for group in sorted(report.groups, key=lambda g: -g.bytes)[:LARGEST]:
+            size, work = f"{group.bytes / 2**20:.2f}", f"{group.flops / 1e9:.3f}"
+            table.add_row(group.kind, group.label, size, work, group.loc)
+        console.print(table)
+
+
+def main() -> int:
+    arguments = parse()
+    device = torch.device(arguments.device)
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    model, conditions = glyphs.load(device=device, dtype=dtype)
+    count = len(arguments.text)
+    wanted = (
+        torch.tensor([glyphs.CHARS.index(c) for c in arguments.text]),
+        torch.full((count,), glyphs.COLOURS.index(arguments.colour)),
+        torch.full((count,), glyphs.STYLES.index(arguments.style)),
+    )
+    prompt = glyphs.embed(conditions, *(index.to(device) for index in wanted))
+
+    calls = {"eager": model, "effcomp": torch.compile(model, backend=backend)}
+    if device.type == "cuda":
+        calls["inductor"] = torch.compile(model, backend="inductor")
+    bar = (TextColumn("{task.description:8}"), BarColumn(), MofNCompleteColumn())
+    images: dict[str, Tensor] = {}
+    clocks: list[Clock] = []
+    with recording() as records, Progress(*bar, TimeElapsedColumn(), console=console) as progress:
+        for name, call in calls.items():
+            clocks.append(Clock(call, dtype, progress, name, arguments.steps))
+            drawn = glyphs.euler(clocks[-1], *prompt, steps=arguments.steps, seed=arguments.seed)
+            images[name] = drawn.float().cpu()
+
+    show_times(clocks, records)
+    show_steps(records)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    for name in ("eager", "effcomp"):
+        glyphs.grid(images[name], count, zoom=8).save(arguments.out / f"{name}.png")
+    both = torch.cat([images["eager"], images["effcomp"]])
+    glyphs.grid(both, count, zoom=8).save(arguments.out / "side-by-side.png")
+
+    reader = judging.load_judge()
+    for name, drawn in images.items():
+        shares = judging.accuracy(reader, drawn, *wanted)
+        read = ", ".join(f"{what} {share:.0%}" for what, share in shares.items())
+        console.print(f"{name}: the judge reads as asked: {read}")
+    apart = (images["effcomp"] - images["eager"]).abs().max().item()
+    decibels = psnr(images["effcomp"], images["eager"])
+    console.print(f"effcomp to eager: largest difference {apart:.1e}, PSNR {decibels:.1f} dB")
+    console.print(f"pictures: {arguments.out}/")
+    if decibels < LEAST_PSNR[dtype]:
+        console.print(f"[red]the images differ: less than {LEAST_PSNR[dtype]:.0f} dB")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+"""The compile cache: a second process starts warm, a damaged entry is rebuilt, keys tell apart."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+from effcomp import cache
+from effcomp.errors import CacheWarning
+from tests.models.zoo import ZOO
+
+ROOT = Path(__file__).parents[2]
+
+# Counts how often plans are built, and says what came out.
+PROGRAM = """
+import json, torch
+from effcomp import api
+from tests.models.zoo import ZOO
+
+built, build = [], api.build_plan
+def counting(*args):
+    built.append(args[0].name)
+    return build(*args)
+api.build_plan = counting
+
+entry = ZOO["bert"]
+with torch.no_grad():
+    output = torch.compile(entry.build(), backend=api.backend)(**entry.inputs()).logits
+print(json.dumps({"built": len(built), "sum": output.double().sum().item()}))
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("EFFCOMP_CACHE_DIR", str(tmp_path))
+    return tmp_path
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.json"))
+
+
+def _process() -> dict[str, float]:
+    run = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+def _output(**options: object) -> torch.Tensor:
+    torch._dynamo.reset()
+    entry = ZOO["bert"]
+    with torch.no_grad():
+        model = torch.compile(entry.build(), backend="effcomp", options=options)
+        return model(**entry.inputs()).logits
+
+
+def test_a_second_process_starts_warm(folder: Path) -> None:
+    cold = _process()
+    assert cold["built"] == 1
+    (entry,) = _entries(folder)
+    stamp = entry.stat().st_mtime_ns
+    warm = _process()
+    assert warm["built"] == 0
+    assert warm["sum"] == cold["sum"]
+    assert entry.stat().st_mtime_ns > stamp, "a read entry counts as used"
+
+
+@pytest.mark.parametrize("damage", ["", "not a plan", "half"])
+def test_a_damaged_entry_is_rebuilt(folder: Path, damage: str) -> None:
+    first = _output()
+    (entry,) = _entries(folder)
+    text = entry.read_text()
+    entry.write_text(text[: len(text) // 2] if damage == "half" else damage)
+    with pytest.warns(CacheWarning, match="is rebuilt"):
+        again = _output()
+    assert torch.equal(first, again)
+    assert entry.read_text() == text
+
+
+def test_a_sound_entry_is_read_without_a_word(folder: Path) -> None:
+    first = _output()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", CacheWarning)
+        assert torch.equal(_output(), first)
+    assert len(_entries(folder)) == 1
+
+
+def test_options_that_shape_a_plan_tell_entries_apart(folder: Path) -> None:
+    _output()
+    _output(disable=("canonicalize",))
+    assert len(_entries(folder)) == 2
+    _output(progress=False)
+    assert len(_entries(folder)) == 2
+    _output(cache=False)
+    assert len(_entries(folder)) == 2
+
+
+def test_a_cache_that_cannot_be_written_only_warns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    monkeypatch.setenv("EFFCOMP_CACHE_DIR", str(blocked))
+    with pytest.warns(CacheWarning, match="cannot be written"):
+        _output()
+
+
+def test_where_the_cache_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EFFCOMP_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache.cache_folder() == tmp_path / "effcomp"
+    monkeypatch.setenv("EFFCOMP_CACHE_DIR", str(tmp_path / "mine"))
+    assert cache.cache_folder() == tmp_path / "mine"

@@ -1,0 +1,115 @@
+"""Compiles a zoo model twice over, eager and effcomp, and says how far apart they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from effcomp.api import Compilation, recording
+from tests.models.zoo import Entry, Inputs
+
+__all__ = ["LIMITS", "Pair", "assert_agree", "difference", "on", "tensors"]
+
+LIMITS = {torch.float32: 1e-5, torch.bfloat16: 5e-2, torch.float16: 1e-2}
+"""The largest relative difference from eager, through a whole model."""
+
+Options = Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class Pair:
+    """One model built twice, so that state which a call mutates is not shared."""
+
+    entry: Entry
+    dtype: torch.dtype
+    eager: nn.Module
+    compiled: Any
+    records: list[Compilation]
+    device: torch.device
+
+    @classmethod
+    @contextmanager
+    def of(
+        cls,
+        entry: Entry,
+        dtype: torch.dtype = torch.float32,
+        *,
+        options: Options | None = None,
+        device: torch.device | str = "cpu",
+        mode: str | None = None,
+    ) -> Iterator[Pair]:
+        """Build both; inside the block every compilation is recorded."""
+        compiled = entry.build(dtype, device=device)
+        with recording() as records:
+            yield cls(
+                entry,
+                dtype,
+                entry.build(dtype, device=device),
+                torch.compile(compiled, backend="effcomp", options=options, mode=mode),
+                records,
+                torch.device(device),
+            )
+
+    def inputs(self, **request: Any) -> Inputs:
+        return on(self.device, self.entry.inputs(dtype=self.dtype, **request))
+
+    @torch.no_grad()
+    def run_eager(self, **request: Any) -> tuple[Tensor, ...]:
+        return tensors(self.entry, self.eager(**self.inputs(**request)))
+
+    @torch.no_grad()
+    def run(self, **request: Any) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Outputs of both for one request: compiled, eager."""
+        actual = tensors(self.entry, self.compiled(**self.inputs(**request)))
+        return actual, self.run_eager(**request)
+
+
+def tensors(entry: Entry, output: Any) -> tuple[Tensor, ...]:
+    """The tensors of a model's output that are worth comparing."""
+    chosen = entry.output(output)
+    return chosen if isinstance(chosen, tuple) else (chosen,)
+
+
+def on(device: torch.device, value: Any) -> Any:
+    """Move a tensor, or every tensor of a dict."""
+    match value:
+        case Tensor():
+            return value.to(device)
+        case dict():
+            return {key: on(device, item) for key, item in value.items()}
+        case _:
+            return value
+
+
+def difference(actual: Tensor, expected: Tensor) -> float:
+    """The norm of the difference over the norm of what was expected."""
+    assert actual.shape == expected.shape, f"{actual.shape} is not {expected.shape}"
+    assert actual.dtype == expected.dtype, f"{actual.dtype} is not {expected.dtype}"
+    scale = expected.double().norm().clamp_min(1e-12)
+    return ((actual.double() - expected.double()).norm() / scale).item()
+
+
+def assert_agree(
+    actual: Sequence[Tensor | None],
+    expected: Sequence[Tensor | None],
+    dtype: torch.dtype,
+    truth: Sequence[Tensor] | None = None,
+) -> None:
+    """Compare what was computed in `dtype`.
+
+    With `truth`, the float32 results, the compiled error may exceed eager's own by a quarter.
+    """
+    for index, (mine, theirs) in enumerate(zip(actual, expected, strict=True)):
+        assert mine is not None, f"output {index} is missing"
+        assert theirs is not None, f"output {index} is not expected"
+        apart, limit = difference(mine, theirs), LIMITS[dtype]
+        assert apart <= limit, f"output {index}: relative difference {apart:.1e} > {limit:.1e}"
+        if truth is not None:
+            own = difference(theirs.float(), truth[index])
+            error = difference(mine.float(), truth[index])
+            assert error <= 1.25 * own, f"output {index}: error {error:.1e}, eager's {own:.1e}"

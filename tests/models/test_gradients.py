@@ -1,0 +1,73 @@
+"""Gradients through compiled models are eager's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from effcomp.api import Role
+from tests.models.compiling import Pair, assert_agree, tensors
+from tests.models.zoo import ZOO, Entry
+
+NAMES = ["flux", "llama", "bert", "vit", "t5", "unet", "mixtral"]
+
+
+def _loss(entry: Entry, output: Any) -> Tensor:
+    """Every element with a weight of its own: a plain mean is blind to what sums to nothing."""
+    total = torch.zeros(())
+    for tensor in tensors(entry, output):
+        weights = torch.linspace(-1, 1, tensor.numel()).sin().reshape(tensor.shape)
+        total = total + (tensor.float() * weights).mean()
+    return total
+
+
+def _gradients(module: nn.Module) -> dict[str, Tensor]:
+    found = {n: p.grad for n, p in module.named_parameters() if p.grad is not None}
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_are_eagers(name: str) -> None:
+    with Pair.of(ZOO[name]) as pair:
+        inputs = pair.inputs()
+        _loss(pair.entry, pair.eager(**inputs)).backward()
+        _loss(pair.entry, pair.compiled(**inputs)).backward()
+        roles = [record.role for record in pair.records]
+    assert roles == [Role.FORWARD, Role.BACKWARD]
+    expected, actual = _gradients(pair.eager), _gradients(pair.compiled._orig_mod)
+    assert actual.keys() == expected.keys()
+    assert_agree(tuple(actual.values()), tuple(expected.values()), torch.float32)
+
+
+def test_training_steps_follow_eager() -> None:
+    """Weights that an optimizer changes in place reach the compiled model's next call."""
+    with Pair.of(ZOO["bert"]) as pair:
+        inputs, losses = pair.inputs(), []
+        for call in (pair.eager, pair.compiled):
+            optimizer = torch.optim.SGD(call.parameters(), lr=0.5)
+            steps: list[Tensor] = []
+            for _ in range(3):
+                loss = _loss(pair.entry, call(**inputs))
+                loss.backward()
+                optimizer.step()
+                optimizer.zero_grad()
+                steps.append(loss.detach())
+            losses.append(torch.stack(steps))
+        assert len(pair.records) == 2, "a training step compiles once"
+    assert losses[0].unique().numel() == 3
+    torch.testing.assert_close(losses[1], losses[0], rtol=1e-4, atol=1e-6)
+
+
+def test_gradients_reach_inputs() -> None:
+    with Pair.of(ZOO["vae"]) as pair:
+        found: list[Tensor] = []
+        for call in (pair.compiled, pair.eager):
+            inputs = pair.inputs()
+            inputs["sample"].requires_grad_()
+            _loss(pair.entry, call(**inputs)).backward()
+            found.append(inputs["sample"].grad)
+    assert_agree(found[:1], found[1:], torch.float32)
