@@ -1,0 +1,214 @@
+"""Writes ATen calls as data: what the rows of the table are given to work with."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sympy
+
+from effcomp.errors import LoweringError
+from effcomp.ir import Graph, Op, SizeType, Tag, Type, Value, print_dim, spec_of
+from effcomp.ir.dims import Dim
+from effcomp.ir.types import FLOATS, INTEGERS
+from effcomp.plan.schema import Arg, AtenCall, BufferArg, ConstArg, ListArg, SizeArg, TagArg
+
+# The ops that write into their first operand.
+WRITERS = frozenset({"state.write", "state.index_put", "state.slice_put"})
+ARGS = (BufferArg, SizeArg, ConstArg, TagArg, ListArg)
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """What a `tensor.constant` becomes: nothing, until an op needs it as a tensor."""
+
+    value: bool | int | float
+    dtype: str
+
+    @property
+    def scalar(self) -> bool | int | float:
+        """The value in the Python type of its dtype, so that ATen promotes nothing."""
+        if self.dtype == "bool":
+            return bool(self.value)
+        return int(self.value) if self.dtype in INTEGERS else float(self.value)
+
+
+Place = BufferArg | Constant
+Row = Callable[..., Place | Sequence[Place] | None]
+ROWS: dict[str, Row] = {}
+
+
+def row(name: str) -> Callable[[Row], Row]:
+    """Declare how an op reads in ATen.
+
+    The function takes the emitter, then operands and attributes as the op's declaration names them,
+    and returns what its results are; None where no call makes them.
+    """
+
+    def declare(function: Row) -> Row:
+        assert name not in ROWS, f"{name} has two rows"
+        ROWS[name] = function
+        return function
+
+    return declare
+
+
+class Emitter:
+    """The calls emitted so far, and where each value lives.
+
+    With `snapshots`, values that a `state.*` op overwrites keep what they held for every reader:
+    reading a value then never depends on the order of the ops.
+    """
+
+    def __init__(self, graph: Graph, *, snapshots: bool = False) -> None:
+        self.calls: list[AtenCall] = []
+        self.types: dict[int, Type] = {}
+        self._places: dict[Value, Place] = {}
+        self._tensors: dict[Constant, BufferArg] = {}
+        self._written: dict[Value, BufferArg] = {}
+        self._snapshots = snapshots
+        self._overwritten = {op.operands[0] for op in graph.walk() if op.name in WRITERS}
+        self._count = len(graph.params)
+        for i, param in enumerate(graph.params):
+            self.define(param, BufferArg(i))
+        for op in graph.ops:
+            self.lower(op)
+
+    # Values.
+
+    def place(self, value: Value) -> Place:
+        return self._places[value]
+
+    def define(self, value: Value, place: Place) -> None:
+        """Say where a value lives. Its type is kept for the executor to check."""
+        self._places[value] = place
+        if isinstance(place, Constant):
+            return
+        self.types.setdefault(place.id, value.type)
+        if value in self._overwritten:
+            self._written[value] = place
+            if self._snapshots:
+                self._places[value] = self.call("aten.clone.default", place)
+
+    def tensor(self, value: Value) -> BufferArg:
+        """The value as a tensor; a constant is made one."""
+        place = self._places[value]
+        if isinstance(place, BufferArg):
+            return place
+        if place not in self._tensors:
+            self._tensors[place] = self.full((), place.scalar, place.dtype)
+        return self._tensors[place]
+
+    def immediate(self, value: Value) -> BufferArg | ConstArg:
+        """The value as ATen likes its scalars: a constant stays a Python number."""
+        place = self._places[value]
+        return ConstArg(place.scalar) if isinstance(place, Constant) else place
+
+    def is_constant(self, value: Value) -> bool:
+        return isinstance(self._places[value], Constant)
+
+    def target(self, value: Value) -> BufferArg:
+        """The memory that a write to this value goes to."""
+        return self._written[value]
+
+    def after_write(self, value: Value) -> BufferArg:
+        """What the value's memory holds now."""
+        place = self._written[value]
+        return self.call("aten.clone.default", place) if self._snapshots else place
+
+    # Calls.
+
+    def call(self, target: str, *args: Any, **kwargs: Any) -> BufferArg:
+        """Emit a call with one result."""
+        return self.calls_many(target, args, kwargs, results=1)[0]
+
+    def calls_many(
+        self,
+        target: str,
+        args: Sequence[Any],
+        kwargs: dict[str, Any] | None = None,
+        *,
+        results: int,
+        dropped: int = 0,
+    ) -> tuple[BufferArg, ...]:
+        """Emit a call with any number of results; the `dropped` last ones are not kept."""
+        made = tuple(range(self._count, self._count + results))
+        self._count += results
+        self.calls.append(
+            AtenCall(
+                target,
+                tuple(map(self.arg, args)),
+                (*made, *[None] * dropped),
+                tuple((name, self.arg(value)) for name, value in (kwargs or {}).items()),
+            )
+        )
+        return tuple(map(BufferArg, made))
+
+    def arg(self, x: Any) -> Arg:
+        """Anything that may stand in an argument list, as the plan writes it."""
+        match x:
+            case Value(type=SizeType(expr=expr)):
+                return self.arg(expr)
+            case Value():
+                return self.tensor(x)
+            case None | bool() | int() | float() | str():
+                return ConstArg(x)
+            case sympy.Expr():
+                return SizeArg(print_dim(x))
+            case Tag(kind=kind, value=value):
+                return TagArg(kind, value)
+            case complex():
+                return TagArg("complex", str(x))
+            case tuple() | list():
+                return ListArg(tuple(map(self.arg, x)))
+            case _:
+                assert isinstance(x, ARGS), f"{x!r} cannot stand in an argument list"
+                return x
+
+    def full(self, shape: Sequence[Dim], value: Any, dtype: str) -> BufferArg:
+        return self.call("aten.full.default", tuple(shape), value, **on_plan(dtype))
+
+    def convert(self, x: Any, dtype: str) -> BufferArg:
+        return self.call("aten._to_copy.default", x, dtype=Tag("dtype", dtype))
+
+    def reshape(self, x: Any, shape: Sequence[Dim]) -> BufferArg:
+        return self.call("aten.reshape.default", x, tuple(shape))
+
+    # Ops.
+
+    def lower(self, op: Op) -> None:
+        """Emit one op. Raises LoweringError where the table has no row for it."""
+        made = ROWS.get(op.name)
+        if made is None:
+            types = ", ".join(str(v.type) for v in op.operands)
+            where = f" at {op.loc}" if op.loc else ""
+            raise LoweringError(f"{op.name}({types}) has no row in the table of ATen calls{where}")
+        attrs = {**spec_of(op).defaults, **op.attrs}
+        missing = [k for k, v in attrs.items() if v is inspect.Parameter.empty]
+        assert not missing, f"{op.name} lacks attribute {missing[0]!r}"
+        if op.body is not None:
+            attrs["body"] = op.body
+        found = made(self, *op.operands, **attrs)
+        if found is None:
+            return
+        places = found if isinstance(found, Sequence) else (found,)
+        for result, place in zip(op.results, places, strict=True):
+            self.define(result, place)
+
+    def inline(self, body: Graph, operands: Sequence[Value]) -> tuple[Place, ...]:
+        """Emit a body where it stands; returns its outputs."""
+        for param, operand in zip(body.params, operands, strict=True):
+            self._places[param] = self._places[operand]
+        for op in body.ops:
+            self.lower(op)
+        return tuple(self._places[v] for v in body.outputs)
+
+
+def on_plan(dtype: str) -> dict[str, Tag]:
+    """Keywords of a call that makes a tensor out of nothing."""
+    return {"dtype": Tag("dtype", dtype), "device": Tag("device", "plan")}
+
+
+def wide(dtype: str) -> str:
+    """The dtype that arithmetic on `dtype` is carried out in."""
+    return "f32" if dtype in FLOATS - {"f64"} else dtype
