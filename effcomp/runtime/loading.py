@@ -7,13 +7,13 @@ from typing import Literal
 import torch
 
 from effcomp.errors import DeviceError, PlanError
-from effcomp.plan.schema import Launch, Plan, RegionKernel
-from effcomp.runtime.bound import KernelRunner, Machine, RegionRunner
+from effcomp.plan.schema import Launch, Plan
+from effcomp.runtime.bound import KernelRunner, Machine
 from effcomp.runtime.executable import Executable
 from effcomp.runtime.notes import Notes
 from effcomp.runtime.program import Program, analyze
 from effcomp.runtime.prologue import Prologue
-from effcomp.runtime.regions import InterpretedRegion
+from effcomp.runtime.regions import Regions
 from effcomp.runtime.workspace import Workspaces
 
 __all__ = ["load", "release"]
@@ -51,7 +51,7 @@ def load(
     machine = Machine(
         device,
         _kernels(program, device, progress, notes),
-        _regions(plan, device),
+        Regions(plan, device, regions, progress, notes),
         notes,
     )
     executable = Executable(program, machine, _WORKSPACES, constants, prologue)
@@ -86,11 +86,3 @@ def _kernels(
     from effcomp.runtime.kernels import load_kernels
 
     return load_kernels(program, device, progress, notes)
-
-
-def _regions(plan: Plan, device: torch.device) -> dict[str, RegionRunner]:
-    return {
-        kernel.digest: InterpretedRegion(kernel, device)
-        for kernel in plan.kernels
-        if isinstance(kernel, RegionKernel)
-    }
