@@ -10,6 +10,7 @@ from effcomp.errors import DeviceError, PlanError
 from effcomp.plan.schema import Launch, Plan
 from effcomp.runtime.bound import KernelRunner, Machine
 from effcomp.runtime.executable import Executable
+from effcomp.runtime.graphs import CudaCapture, Graphs
 from effcomp.runtime.notes import Notes
 from effcomp.runtime.program import Program, analyze
 from effcomp.runtime.prologue import Prologue
@@ -54,15 +55,19 @@ def load(
         Regions(plan, device, regions, progress, notes),
         notes,
     )
-    executable = Executable(program, machine, _WORKSPACES, constants, prologue)
+    graphs = None
+    if device.type == "cuda" and cuda_graphs != "off":
+        graphs = Graphs(program, cuda_graphs, notes, CudaCapture.of(device))
+    executable = Executable(program, machine, _WORKSPACES, constants, prologue, graphs)
     _LOADED.add(executable)
     return executable
 
 
 def release() -> None:
-    """Free what executables keep between calls: arenas and what is bound to them."""
+    """Free what executables keep between calls: arenas, what is bound to them, CUDA graphs."""
     for executable in tuple(_LOADED):
         executable.release()
+    CudaCapture.release()
     _WORKSPACES.release()
 
 
