@@ -1,0 +1,1 @@
+"""Lower a graph of groups, library calls and views to a plan."""
