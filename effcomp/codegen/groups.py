@@ -8,6 +8,7 @@ from effcomp.codegen.draft import expr
 from effcomp.codegen.kernel import KernelLaunch, Refusal
 from effcomp.codegen.library import linear, matmul, run_calls
 from effcomp.codegen.lowering import Lowering
+from effcomp.codegen.triton import emit_group
 from effcomp.ir import Dim, Graph, Op, Value
 from effcomp.plan.schema import Arg, BufferArg, Launch, RunRegion, SizeArg
 
@@ -65,8 +66,6 @@ def region(low: Lowering, op: Op) -> None:
 
 def launch(low: Lowering, op: Op) -> str:
     """Launch the kernel of a group; otherwise say why there is none."""
-    from effcomp.codegen.triton import emit_group
-
     match emit_group(op, low.target):
         case Refusal(reason=reason):
             return reason
