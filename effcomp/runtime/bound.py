@@ -83,6 +83,10 @@ class Layout:
         return 0 in self.shape or all(n == 1 or a == b for n, a, b in pairs)
 
 
+_UNSTATED = Layout(torch.uint8, (0,), (1,))
+"""For what passes between the calls of one op: nothing is said of it, nothing checked."""
+
+
 class KernelRunner(Protocol):
     """A loaded Triton kernel."""
 
@@ -217,6 +221,8 @@ def memory_needed(
 
 def _layout(buffer: Buffer, sizes: Mapping[str, int]) -> Layout:
     spec = buffer.spec
+    if not spec.dtype:
+        return _UNSTATED
     return Layout(
         dtype_named(spec.dtype),
         tuple(evaluate(dim, sizes) for dim in spec.shape),
@@ -410,6 +416,12 @@ class _Binder:
 
     def _store(self, id: int, position: int, name: str) -> Callable[[Slots, Sequence[Any]], None]:
         """Put result `position` of an operator into its buffer."""
+        if self.layouts[id] is _UNSTATED:
+
+            def keep(slots: Slots, returned: Sequence[Any]) -> None:
+                slots[id] = returned[position]
+
+            return keep
         layout, notes = self.layouts[id], self.machine.notes
         shape, strides, dtype = layout.shape, layout.strides, layout.dtype
         placed = not isinstance(self.plan.buffers[id].place, CallPlace)
