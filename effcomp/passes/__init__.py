@@ -6,9 +6,11 @@ from effcomp.passes.canonicalize import Canonicalize
 from effcomp.passes.cse import Cse
 from effcomp.passes.dce import Dce
 from effcomp.passes.decompose import Decompose
+from effcomp.passes.fuse_attention import FuseAttention
+from effcomp.passes.reinplace import Reinplace
 from effcomp.rewrite import Pass
 
-_ALL: tuple[type[Pass], ...] = (Canonicalize, Cse, Dce, Decompose)
+_ALL: tuple[type[Pass], ...] = (Canonicalize, Cse, Dce, Decompose, FuseAttention, Reinplace)
 
 PASSES: Mapping[str, type[Pass]] = {kind.name: kind for kind in _ALL}
 

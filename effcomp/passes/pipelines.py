@@ -4,6 +4,8 @@ from effcomp.passes.canonicalize import Canonicalize
 from effcomp.passes.cse import Cse
 from effcomp.passes.dce import Dce
 from effcomp.passes.decompose import Decompose
+from effcomp.passes.fuse_attention import FuseAttention
+from effcomp.passes.reinplace import Reinplace
 from effcomp.rewrite import Pass, Pipeline
 from effcomp.target import Target
 
@@ -19,6 +21,9 @@ def pipeline_for(target: Target, *, training: bool, horizontal_rows: int) -> Pip
         Decompose(target=target),  # ops nobody emits become ops somebody does
         Canonicalize(),  # one form for what computes the same
         Cse(),  # equal values become one value: patterns see sharing as it is
+        FuseAttention(),  # the largest pattern first, while nothing is grouped
+        Canonicalize(),  # what attention left behind
+        Reinplace(),  # after all that moves readers about: from here on a write has its place
         Dce(),  # nobody reads what is left over
     )
     return Pipeline(passes)
