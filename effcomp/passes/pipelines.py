@@ -5,6 +5,9 @@ from effcomp.passes.cse import Cse
 from effcomp.passes.dce import Dce
 from effcomp.passes.decompose import Decompose
 from effcomp.passes.fuse_attention import FuseAttention
+from effcomp.passes.fuse_epilogue import FuseEpilogue
+from effcomp.passes.fuse_pointwise import FusePointwise
+from effcomp.passes.fuse_rowwise import FuseRowwise
 from effcomp.passes.reinplace import Reinplace
 from effcomp.rewrite import Pass, Pipeline
 from effcomp.target import Target
@@ -25,5 +28,9 @@ def pipeline_for(target: Target, *, training: bool, horizontal_rows: int) -> Pip
         Canonicalize(),  # what attention left behind
         Reinplace(),  # after all that moves readers about: from here on a write has its place
         Dce(),  # nobody reads what is left over
+        FuseRowwise(target=target),  # norms, softmax and reductions take in their neighbours
+        FuseEpilogue(target=target),  # products take in what follows, where that pays
+        FusePointwise(target=target),  # everything elementwise that is left
+        Dce(),  # what the groups compute for themselves
     )
     return Pipeline(passes)
