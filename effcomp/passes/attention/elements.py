@@ -3,6 +3,7 @@
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import sympy
@@ -13,6 +14,8 @@ from effcomp.ir.types import INTEGERS
 from effcomp.rewrite import Program
 
 Index = tuple[Any, ...]
+ZERO = sympy.Integer(0)
+TRUE, FALSE = ZERO, sympy.Integer(-1)  # as forms: e >= 0
 _DEPTH = 24
 
 
@@ -24,9 +27,18 @@ class Grid:
     column: sympy.Symbol
     ranges: Mapping[sympy.Symbol, Any]
 
-    def index(self, rank: int) -> Index:
-        """The index tuple of a value that broadcasts to [..., rows, columns]."""
-        return (*(sympy.Integer(0) for _ in range(rank - 2)), self.row, self.column)
+    def index(self, value: Value) -> Index:
+        """Where a value that broadcasts to [..., rows, columns] is read."""
+        leading = (ZERO for _ in range(value.tensor.rank - 2))
+        return broadcast_index(value, (*leading, self.row, self.column))
+
+    def holds(self, form: Any) -> bool:
+        """Whether e >= 0 everywhere in the matrix."""
+        return within(0, sympy.expand(form) + 1, self.ranges)
+
+    def is_causal(self, form: Any) -> bool:
+        """Whether e >= 0 says column <= row."""
+        return sympy.expand(form - (self.row - self.column)) == 0
 
 
 def grid(rows: Any, columns: Any) -> Grid:
@@ -36,23 +48,130 @@ def grid(rows: Any, columns: Any) -> Grid:
     return Grid(row, column, {row: rows, column: columns})
 
 
-def element(program: Program, value: Value, index: Index, depth: int = _DEPTH) -> Any | None:
-    """The integer at `index`, as an expression of the index's symbols; None where unknown."""
-    maker = program.producer(value)
-    if maker is None or depth == 0 or value.dtype not in INTEGERS:
-        return None
-    if maker.name in ("tensor.constant", "tensor.full", "tensor.dim"):
-        return sympy.sympify(attr(maker, "value"))
-    if maker.name == "tensor.iota":
-        start, step = sympy.sympify(attr(maker, "start")), sympy.sympify(attr(maker, "step"))
-        return start + step * index[0]
-    if (combine := _ARITHMETIC.get(maker.name)) is not None:
-        parts = [element(program, v, broadcast_index(v, index), depth - 1) for v in maker.operands]
-        return None if any(p is None for p in parts) else combine(*parts)
-    if maker.name == "tensor.convert":
-        return element(program, maker.operands[0], index, depth - 1)
-    inner = view_index(maker, index)
-    return None if inner is None else element(program, maker.operands[0], inner, depth - 1)
+@dataclass(frozen=True, slots=True)
+class Formulas:
+    """Reads a program's integers and conditions as expressions of an index."""
+
+    program: Program
+    where: Grid
+
+    def element(self, value: Value, index: Index, depth: int = _DEPTH) -> Any | None:
+        """The integer at `index`, as an expression; None where unknown."""
+        maker = self.program.producer(value)
+        if maker is None or depth == 0 or value.dtype not in INTEGERS:
+            return None
+        if (combine := _ARITHMETIC.get(maker.name)) is not None:
+            found = (self.element(v, broadcast_index(v, index), depth - 1) for v in maker.operands)
+            parts = list(found)
+            return None if any(p is None for p in parts) else combine(*parts)
+        match maker.name:
+            case "tensor.constant" | "tensor.full" | "tensor.dim":
+                return sympy.sympify(attr(maker, "value"))
+            case "tensor.iota":
+                return attr(maker, "start") + attr(maker, "step") * index[0]
+            case "tensor.convert":
+                return self._converted(maker, index, depth - 1)
+            case "tensor.cumsum":
+                term = self.element(maker.operands[0], index, depth - 1)
+                return ZERO if term == 0 else None
+            case "tensor.index":
+                return self._looked_up(maker, index, depth - 1)
+            case "tensor.concat":
+                return self._joined(maker, index, depth - 1)
+            case _:
+                inner = view_index(maker, index)
+                return None if inner is None else self.element(maker.operands[0], inner, depth - 1)
+
+    def _converted(self, maker: Op, index: Index, depth: int) -> Any | None:
+        x = maker.operands[0]
+        if x.dtype != "bool":
+            return self.element(x, index, depth)
+        form = self.condition(x, index, depth)
+        if form is None:
+            return None
+        return sympy.Integer(1) if self.where.holds(form) else ZERO if form == FALSE else None
+
+    def _looked_up(self, maker: Op, index: Index, depth: int) -> Any | None:
+        """x[.., i, j, ..] for index tensors at adjacent dims."""
+        x, *indices = maker.operands
+        dims: tuple[int, ...] = attr(maker, "dims")
+        if any(b - a != 1 for a, b in pairwise(dims)):
+            return None
+        rank = maker.result.tensor.rank - (x.tensor.rank - len(dims))
+        middle = index[dims[0] : dims[0] + rank]
+        found = [self.element(v, broadcast_index(v, middle), depth) for v in indices]
+        if any(i is None or not self.where.holds(i) for i in found):
+            return None  # negative indices count from the end
+        return self.element(x, (*index[: dims[0]], *found, *index[dims[0] + rank :]), depth)
+
+    def _joined(self, maker: Op, index: Index, depth: int) -> Any | None:
+        """One formula that holds for every part, a part of size 1 being one point of it."""
+        d = attr(maker, "dim") % maker.result.tensor.rank
+        place: Any = sympy.Symbol("place_", integer=True, nonnegative=True)
+        if any(place in getattr(i, "free_symbols", ()) for i in index):
+            return None
+        offset: Any = ZERO
+        parts: list[tuple[Any, Any, Any]] = []
+        for v in maker.operands:
+            at: Index = (*index[:d], place - offset, *index[d + 1 :])
+            parts.append((self.element(v, broadcast_index(v, at), depth), offset, v.shape[d]))
+            offset += v.shape[d]
+        whole = parts[-1][0]
+        for formula, start, size in parts:
+            if formula is None or whole is None:
+                return None
+            difference = sympy.expand(formula - whole)
+            if size == 1:
+                difference = sympy.expand(difference.subs(place, start))
+            if difference != 0:
+                return None
+        return whole.subs(place, index[d])
+
+    def condition(self, value: Value, index: Index, depth: int = _DEPTH) -> Any | None:
+        """An expression e such that the bool at `index` is e >= 0; None where there is none."""
+        maker = self.program.producer(value)
+        if maker is None or depth == 0 or value.dtype != "bool":
+            return None
+        match maker.name:
+            case "tensor.constant" | "tensor.full":
+                return TRUE if attr(maker, "value") else FALSE
+            case "tensor.logical_not" | "tensor.bitwise_not":
+                inner = self.condition(maker.operands[0], index, depth - 1)
+                return None if inner is None else -inner - 1
+            case "tensor.logical_and" | "tensor.bitwise_and":
+                return self._both(maker, index, depth - 1)
+            case "tensor.le" | "tensor.lt" | "tensor.ge" | "tensor.gt" | "tensor.eq" | "tensor.ne":
+                return self._compared(maker, index, depth - 1)
+            case _:
+                inner_index = view_index(maker, index)
+                if inner_index is None:
+                    return None
+                return self.condition(maker.operands[0], inner_index, depth - 1)
+
+    def _both(self, maker: Op, index: Index, depth: int) -> Any | None:
+        a, b = (self.condition(v, broadcast_index(v, index), depth) for v in maker.operands)
+        if a is not None and self.where.holds(a):
+            return b
+        return a if b is not None and self.where.holds(b) else None
+
+    def _compared(self, maker: Op, index: Index, depth: int) -> Any | None:
+        a, b = (self.element(v, broadcast_index(v, index), depth) for v in maker.operands)
+        if a is None or b is None:
+            return None
+        difference = sympy.expand(a - b)
+        match maker.name:
+            case "tensor.le":
+                return -difference
+            case "tensor.lt":
+                return -difference - 1
+            case "tensor.ge":
+                return difference
+            case "tensor.gt":
+                return difference - 1
+            case _ if difference.is_Integer:
+                return TRUE if (difference == 0) == (maker.name == "tensor.eq") else FALSE
+            case _:
+                return None
 
 
 _ARITHMETIC: Mapping[str, Callable[..., Any]] = {
@@ -66,9 +185,7 @@ _ARITHMETIC: Mapping[str, Callable[..., Any]] = {
 def broadcast_index(value: Value, index: Index) -> Index:
     """Where an elementwise op of a result at `index` reads this operand."""
     tail = index[len(index) - value.tensor.rank :]
-    return tuple(
-        sympy.Integer(0) if size == 1 else i for size, i in zip(value.shape, tail, strict=True)
-    )
+    return tuple(ZERO if size == 1 else i for size, i in zip(value.shape, tail, strict=True))
 
 
 def view_index(maker: Op, index: Index) -> Index | None:
@@ -98,38 +215,4 @@ def _reshaped(x: Value, result: Value, index: Index) -> Index | None:
     if [s for s in result.shape if s != 1] != [s for s in x.shape if s != 1]:
         return None
     left = iter(kept)
-    return tuple(sympy.Integer(0) if size == 1 else next(left) for size in x.shape)
-
-
-def nonnegative_form(
-    program: Program, value: Value, index: Index, depth: int = _DEPTH
-) -> Any | None:
-    """An expression e such that the bool at `index` is e >= 0; None where there is none."""
-    maker = program.producer(value)
-    if maker is None or depth == 0:
-        return None
-    if maker.name in ("tensor.constant", "tensor.full"):
-        return sympy.Integer(0 if attr(maker, "value") else -1)
-    if maker.name in ("tensor.logical_not", "tensor.bitwise_not"):
-        inner = nonnegative_form(program, maker.operands[0], index, depth - 1)
-        return None if inner is None else -inner - 1
-    if maker.name in ("tensor.le", "tensor.lt", "tensor.ge", "tensor.gt"):
-        a, b = (element(program, v, broadcast_index(v, index), depth - 1) for v in maker.operands)
-        if a is None or b is None:
-            return None
-        difference = b - a if maker.name in ("tensor.le", "tensor.lt") else a - b
-        return difference - (1 if maker.name in ("tensor.lt", "tensor.gt") else 0)
-    inner_index = view_index(maker, index)
-    if inner_index is None:
-        return None
-    return nonnegative_form(program, maker.operands[0], inner_index, depth - 1)
-
-
-def is_causal(form: Any, where: Grid) -> bool:
-    """Whether e >= 0 says column <= row."""
-    return sympy.expand(form - (where.row - where.column)) == 0
-
-
-def always_holds(form: Any, where: Grid) -> bool:
-    """Whether e >= 0 everywhere in the matrix."""
-    return within(0, sympy.expand(form) + 1, where.ranges)
+    return tuple(ZERO if size == 1 else next(left) for size in x.shape)

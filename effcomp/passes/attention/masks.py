@@ -7,13 +7,7 @@ from dataclasses import dataclass
 from effcomp.ir import Value
 from effcomp.ir.ops import elementwise as el
 from effcomp.ir.types import FLOATS
-from effcomp.passes.attention.elements import (
-    always_holds,
-    broadcast_index,
-    grid,
-    is_causal,
-    nonnegative_form,
-)
+from effcomp.passes.attention.elements import Formulas, grid
 from effcomp.passes.rounding import embeds
 from effcomp.rewrite import Builder, Program, Refused, constant_of
 
@@ -115,9 +109,8 @@ def mask_facts(program: Program, mask: Value, rows: Value, columns: Value) -> tu
     if condition.tensor.rank < 2:
         return constant_of(condition, program) is keep, False
     where = grid(rows.shape[-2], columns.shape[-2])
-    index = broadcast_index(condition, where.index(condition.tensor.rank))
-    form = nonnegative_form(program, condition, index)
+    form = Formulas(program, where).condition(condition, where.index(condition))
     if form is None:
         return False, False
     form = form if keep else -form - 1
-    return always_holds(form, where), is_causal(form, where)
+    return where.holds(form), where.is_causal(form)
