@@ -106,16 +106,17 @@ class Formulas:
 
     def _joined(self, maker: Op, index: Index, depth: int) -> Any | None:
         """One formula that holds for every part, a part of size 1 being one point of it."""
-        d = attr(maker, "dim") % maker.result.tensor.rank
+        d: int = attr(maker, "dim") % maker.result.tensor.rank
         place: Any = sympy.Symbol("place_", integer=True, nonnegative=True)
         if any(place in getattr(i, "free_symbols", ()) for i in index):
             return None
         offset: Any = ZERO
         parts: list[tuple[Any, Any, Any]] = []
         for v in maker.operands:
+            size: Any = v.shape[d]
             at: Index = (*index[:d], place - offset, *index[d + 1 :])
-            parts.append((self.element(v, broadcast_index(v, at), depth), offset, v.shape[d]))
-            offset += v.shape[d]
+            parts.append((self.element(v, broadcast_index(v, at), depth), offset, size))
+            offset = offset + size
         whole = parts[-1][0]
         for formula, start, size in parts:
             if formula is None or whole is None:
