@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from effcomp.ir import Graph, Level
-from effcomp.passes.grouping import Grower, fit_rowwise
+from effcomp.passes.grouping import Facts, Grower, fit_rowwise
 from effcomp.passes.grouping.vocabulary import is_row_reduction
 from effcomp.rewrite import Log
 from effcomp.target import TARGETS, Target
@@ -22,7 +22,7 @@ class FuseRowwise:
 
     def run(self, graph: Graph, log: Log) -> Graph:
         """Grow a group around every reduction: what it feeds first, then what feeds it."""
-        grower = Grower(graph, fit_rowwise, "FuseRowwise", self.target, log, lookahead=True)
+        grower = Grower(Facts(graph), fit_rowwise, "FuseRowwise", self.target, log, lookahead=True)
         facts = grower.facts
         seeds = [n for n in facts.nodes() if is_row_reduction(facts.ops[n])]
         for node in seeds:
