@@ -1,0 +1,1 @@
+"""The tile IR and what makes it: groups become kernels over blocks."""

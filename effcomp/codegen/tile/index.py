@@ -1,0 +1,95 @@
+"""Index maps: which element of an operand a view's element is."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import sympy
+
+from effcomp.ir import Dim
+from effcomp.ir.dims import FloorDiv, Mod, contiguous_strides, product, same
+
+Index = tuple[Any, ...]  # one position (a sympy expression) a dim
+ZERO = sympy.Integer(0)
+
+
+def expr(value: Any) -> Any:
+    """A size or position as a sympy expression."""
+    return sympy.sympify(value)
+
+
+def flatten(index: Sequence[Any], shape: Sequence[Dim]) -> Any:
+    """The row-major position of an element."""
+    return offset_of(index, contiguous_strides(shape))
+
+
+def offset_of(index: Sequence[Any], strides: Sequence[Dim]) -> Any:
+    """Where an element lies, in elements from the first."""
+    return sympy.Add(*(i * s for i, s in zip(index, strides, strict=True)))
+
+
+def unflatten(position: Any, shape: Sequence[Dim]) -> Index:
+    """The element at a row-major position, inverse of `flatten`."""
+    found: list[Any] = []
+    wide = [k for k, size in enumerate(shape) if size != 1]
+    for k, (size, stride) in enumerate(zip(shape, contiguous_strides(shape), strict=True)):
+        if size == 1:
+            found.append(ZERO)
+            continue
+        whole = FloorDiv(position, expr(stride))
+        found.append(whole if k == wide[0] else Mod(whole, expr(size)))
+    return tuple(found)
+
+
+def reshape_index(index: Index, new: Sequence[Dim], old: Sequence[Dim]) -> Index:
+    """The element of shape `old` that stands at `index` of shape `new`, row-major order kept.
+
+    Works through the smallest runs of dims that hold equally many elements, so that dims a reshape
+    leaves alone keep their positions untouched.
+    """
+    found: list[Any] = []
+    for new_run, old_run in _runs(new, old):
+        sizes = [new[k] for k in new_run]
+        position = flatten([index[k] for k in new_run], sizes)
+        found += unflatten(position, [old[k] for k in old_run])
+    return tuple(found)
+
+
+def _runs(new: Sequence[Dim], old: Sequence[Dim]) -> list[tuple[range, range]]:
+    """Split two shapes of equal size into runs of dims of equal size."""
+    runs: list[tuple[range, range]] = []
+    i = j = 0
+    while i < len(new) or j < len(old):
+        start_i, start_j = i, j
+        i, j = _next_cut(new, old, i, j)
+        runs.append((range(start_i, i), range(start_j, j)))
+    return runs
+
+
+def _next_cut(new: Sequence[Dim], old: Sequence[Dim], i: int, j: int) -> tuple[int, int]:
+    """The nearest (i', j') at which as many elements of both lie behind."""
+    for total in range(1, len(new) - i + len(old) - j + 1):
+        for taken in range(total + 1):
+            a, b = i + taken, j + total - taken
+            if a > len(new) or b > len(old) or (a == len(new)) != (b == len(old)):
+                continue
+            if same(product(new[i:a]), product(old[j:b])):
+                return a, b
+    return len(new), len(old)
+
+
+def broadcast_index(index: Index, shape: Sequence[Dim]) -> Index:
+    """The element of a tensor of `shape` that numpy's broadcasting puts at `index`."""
+    tail = index[len(index) - len(shape) :]
+    return tuple(ZERO if size == 1 else i for i, size in zip(tail, shape, strict=True))
+
+
+def permute_index(index: Index, dims: Sequence[int]) -> Index:
+    """Result dim i is operand dim dims[i]."""
+    found: list[Any] = [ZERO] * len(dims)
+    for i, d in enumerate(dims):
+        found[d] = index[i]
+    return tuple(found)
+
+
+def replaced(index: Index, dim: int, position: Any) -> Index:
+    return (*index[:dim], position, *index[dim + 1 :])

@@ -1,0 +1,158 @@
+"""Tile `fused.pointwise`: one flat axis, or two where memory is contiguous along two dims."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sympy
+
+from effcomp.codegen.tile.build import Builder
+from effcomp.codegen.tile.evaluate import Evaluator
+from effcomp.codegen.tile.group import (
+    Group,
+    TiledGroup,
+    bytes_per_element,
+    ceil_div,
+    group_of,
+    kernel_name,
+    power_at_least,
+    require,
+    source_lines,
+)
+from effcomp.codegen.tile.index import Index, expr, offset_of, unflatten
+from effcomp.codegen.tile.ir import Axis, Load, Statement, Store, TileKernel
+from effcomp.ir import Dim, Op
+from effcomp.ir.dims import product, same_shape
+from effcomp.ir.types import ITEMSIZE
+from effcomp.target import Target
+
+BYTES_IN_FLIGHT = 16 * 1024  # what a program of four warps loads and stores at once
+MAX_BLOCK = 1024
+TILE_SIDE = 64  # of a transposing tile
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """The axes of an iteration, and the domain's index in terms of them."""
+
+    axes: tuple[Axis, ...]
+    index: Index
+
+
+def tile_pointwise(op: Op, target: Target) -> TiledGroup:
+    """Tile a pointwise group. Raises Uncovered where the generator does not cover it."""
+    group = group_of(op)
+    shape = group.body.outputs[0].shape
+    require(
+        all(same_shape(v.shape, shape) for v in group.body.outputs),
+        "the outputs of a pointwise group differ in shape",
+    )
+    space = _space_for(group, shape, target)
+    builder = _evaluate(group, space)
+    kernel = TileKernel(
+        kernel_name(op), group.pointers, space.axes, tuple(builder.body), group.wide,
+        num_warps=_warps_for(space), source=source_lines(op),
+    )  # fmt: skip
+    programs = product(ceil_div(a.extent, a.block) for a in space.axes)
+    return TiledGroup(kernel, (*op.operands, *op.results), programs)
+
+
+def _evaluate(group: Group, space: Space) -> Builder:
+    builder = Builder(space.axes, wide=group.wide)
+    evaluator = Evaluator(group.body, builder, group.memory)
+    values = [evaluator.at(v, space.index) for v in group.body.outputs]
+    for value, place in zip(values, group.results, strict=True):
+        builder.store(place.pointer, offset_of(space.index, place.strides), value)
+    return builder
+
+
+def _space_for(group: Group, shape: Sequence[Dim], target: Target) -> Space:
+    """Flat, unless accesses are contiguous along a dim other than the innermost."""
+    inner, outer = _contiguous_dims(group, shape)
+    total = product(shape)
+    if outer is None:
+        size = bytes_per_element(group, shape)
+        block = _flat_block(total, size, target)
+        i = sympy.Symbol("i", integer=True, nonnegative=True)
+        return Space((Axis(i, total, block),), unflatten(i, shape))
+    return _tiled_space(shape, inner, outer)
+
+
+def _flat_block(total: Dim, size: int, target: Target) -> int:
+    block = min(max(power_at_least(BYTES_IN_FLIGHT // size) // 2, 256), MAX_BLOCK)
+    if isinstance(total, int):
+        while block > 128 and ceil_div(total, block) < 2 * target.processors:
+            block //= 2  # a small tensor still wants to occupy the device
+        block = min(block, power_at_least(total))
+    return block
+
+
+def _tiled_space(shape: Sequence[Dim], inner: int, outer: int) -> Space:
+    """Axes (rest, i, j): j covers dim `inner` and i dim `outer`, a block of each."""
+    i, j, rest = (sympy.Symbol(n, integer=True, nonnegative=True) for n in ("i", "j", "rest"))
+    others = [d for d in range(len(shape)) if d not in (inner, outer)]
+    index: list[Any] = [expr(0)] * len(shape)
+    index[inner], index[outer] = j, i
+    sizes = [shape[d] for d in others]
+    for d, position in zip(others, unflatten(rest, sizes), strict=True):
+        index[d] = position
+    narrow = _side(shape[inner], TILE_SIDE)
+    long = _side(shape[outer], max(TILE_SIDE, MAX_BLOCK // narrow))
+    axes = [Axis(i, shape[outer], long), Axis(j, shape[inner], narrow)]
+    if (count := product(sizes)) != 1:
+        axes.insert(0, Axis(rest, count, 1))
+    return Space(tuple(axes), tuple(index))
+
+
+def _side(size: Dim, most: int) -> int:
+    return min(most, power_at_least(size)) if isinstance(size, int) else most
+
+
+def _warps_for(space: Space) -> int:
+    block = 1
+    for a in space.axes:
+        block *= a.block
+    return min(max(block // 256, 1), 8)
+
+
+def _contiguous_dims(group: Group, shape: Sequence[Dim]) -> tuple[int, int | None]:
+    """The innermost dim that is not 1, and another along which large accesses are contiguous."""
+    wide_dims = [d for d, size in enumerate(shape) if size != 1]
+    if not wide_dims:
+        return 0, None
+    inner = wide_dims[-1]
+    probe = tuple(
+        expr(0) if d not in wide_dims else sympy.Symbol(f"i{d}", integer=True, nonnegative=True)
+        for d in range(len(shape))
+    )
+    axes = [Axis(probe[d], shape[d], 2) for d in wide_dims]
+    body = _evaluate(group, Space(tuple(axes), probe)).body
+    weights: dict[int, int] = {}
+    for offset, size in _accesses(body):
+        if (d := _unit_dim(offset, probe, wide_dims)) is not None:
+            weights[d] = weights.get(d, 0) + size
+    others = {d: w for d, w in weights.items() if d != inner and _is_long(shape[d])}
+    if not others:
+        return inner, None
+    return inner, max(others, key=lambda d: (others[d], d))
+
+
+def _accesses(body: Sequence[Statement]) -> list[tuple[Any, int]]:
+    return [(s.offset, ITEMSIZE[s.pointer.dtype]) for s in body if isinstance(s, (Load, Store))]
+
+
+def _unit_dim(offset: Any, probe: Index, dims: Sequence[int]) -> int | None:
+    """The dim along which neighbours lie next to each other in memory."""
+    inner = probe[dims[-1]]
+    if expr(offset).coeff(inner) == 1:
+        return dims[-1]
+    for d in reversed(dims):
+        if expr(offset).coeff(probe[d]) == 1:
+            # Contiguous along an outer dim pays only if the inner one jumps.
+            return d if inner in offset.free_symbols else None
+    return None
+
+
+def _is_long(size: Dim) -> bool:
+    """Whether a dim is worth a side of a tile."""
+    return not isinstance(size, int) or size >= 16

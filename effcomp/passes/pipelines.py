@@ -1,0 +1,31 @@
+"""The table of contents: which passes run, in which order, and why."""
+
+from effcomp.passes.canonicalize import Canonicalize
+from effcomp.passes.cse import Cse
+from effcomp.passes.dce import Dce
+from effcomp.passes.decompose import Decompose
+from effcomp.passes.fuse_epilogue import FuseEpilogue
+from effcomp.passes.fuse_pointwise import FusePointwise
+from effcomp.passes.fuse_rowwise import FuseRowwise
+from effcomp.rewrite import Pass, Pipeline
+from effcomp.target import Target
+
+
+def pipeline_for(target: Target, *, training: bool, horizontal_rows: int) -> Pipeline:
+    """The passes for a target, from what capture gives to what code generation takes.
+
+    `training` graphs keep their weights as they are: an optimizer writes to them between calls.
+    `horizontal_rows` bounds the rows of linears that are joined; 0 joins none.
+    """
+    del horizontal_rows, training
+    passes: tuple[Pass, ...] = (
+        Decompose(target=target),  # ops nobody emits become ops somebody does
+        Canonicalize(),  # one form for what computes the same
+        Cse(),  # equal values become one value: patterns see sharing as it is
+        Dce(),  # nobody reads what is left over
+        FuseRowwise(target=target),  # norms, softmax and reductions take in their neighbours
+        FuseEpilogue(target=target),  # products take in what follows, where that pays
+        FusePointwise(target=target),  # everything elementwise that is left
+        Dce(),  # what the groups compute for themselves
+    )
+    return Pipeline(passes)
