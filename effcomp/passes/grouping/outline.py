@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from operator import is_
 
 from effcomp.ir import SPECS, Graph, Op, Value
 from effcomp.passes.grouping.facts import Facts, Region
@@ -46,7 +47,10 @@ class Outliner:
                 self._emit(op)
         for v in self._facts.graph.outputs:
             self._make(v)
-        return replace(self._facts.graph, ops=tuple(self._ops))
+        before = self._facts.graph
+        if len(self._ops) == len(before.ops) and all(map(is_, self._ops, before.ops)):
+            return before
+        return replace(before, ops=tuple(self._ops))
 
     def _emit(self, *ops: Op) -> None:
         for op in ops:
