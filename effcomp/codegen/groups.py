@@ -59,7 +59,8 @@ def region(low: Lowering, op: Op) -> None:
     kernel = low.region_of(_body(op))
     draft = low.draft
     inputs = tuple(draft.at[v] for v in op.operands)
-    outputs = tuple(draft.arena(r) for r in op.results)
+    # A region hands on what its calls return; an arena buffer would cost a copy.
+    outputs = tuple(draft.returned(r) for r in op.results)
     digest = draft.add_kernel(kernel)
     draft.step(RunRegion(digest, inputs, outputs, kernel.function), op)
 
