@@ -61,11 +61,9 @@ def run_calls(low: Lowering, op: Op, region: RegionKernel, *, label: str) -> Non
     if op.name in IN_PLACE:
         draft.at[op.result] = draft.at[op.operands[0]]
         local |= dict.fromkeys(region.outputs, local[0])
-    out = _out_overload(low, op, region)
-    homes = _homes(low, op, region, local, placed=bool(out))
-    used = {i for call in region.calls for i in _locals_read(call)}
+    homes = _homes(low, op, region, local)
+    used = {i for call in region.calls for i in _locals_read(call)} | homes.keys()
     used.update(r for r, v in zip(region.outputs, op.results, strict=True) if low.is_read(v))
-    used.update(homes)
     for call in region.calls:
         args = tuple(_bind(a, local) for a in call.args)
         kwargs = tuple((name, _bind(a, local)) for name, a in call.kwargs)
@@ -74,27 +72,48 @@ def run_calls(low: Lowering, op: Op, region: RegionKernel, *, label: str) -> Non
         local |= {r: BufferArg(buffer) for r, buffer in made.items()}
         placed = tuple(None if r is None else made[r] for r in results)
         whole = op if call is region.calls[-1] else None
+        out = _out_overload(low, call, homes)
         draft.call(AtenCall(call.target, args, placed, kwargs), out=out, label=label, op=whole)
     _copy_rest(low, op, region, local, label)
 
 
 def _homes(
-    low: Lowering, op: Op, region: RegionKernel, local: Mapping[int, Arg], *, placed: bool
+    low: Lowering, op: Op, region: RegionKernel, local: Mapping[int, Arg]
 ) -> dict[int, int]:
     """Which buffer each local id of an output is computed into.
 
     Not the outputs that are inputs of the region or come twice, nor those whose place is memory
     that later calls may still read: these are copied at the end.
     """
-    homes: dict[int, int] = {}
+    values: dict[int, Value] = {}
     for r, value in zip(region.outputs, op.results, strict=True):
-        if r in local or r in homes or _overwrites_input(low, value):
-            continue
-        if placed:
-            homes[r] = low.draft.arena(value)
-        elif low.is_read(value):
-            homes[r] = low.draft.returned(value)
-    return homes
+        if r not in local and not _overwrites_input(low, value):
+            values.setdefault(r, value)
+    placed = {
+        r
+        for call in region.calls
+        if call.target in OUT_OVERLOADS and all(r in values for r in call.results)
+        for r in call.results
+        if r is not None and _row_major(call, values)
+    }
+    return {
+        r: low.draft.arena(value) if r in placed else low.draft.returned(value)
+        for r, value in values.items()
+        if r in placed or low.is_read(value)
+    }
+
+
+def _row_major(call: AtenCall, values: Mapping[int, Value]) -> bool:
+    made = [values[r] for r in call.results if r is not None]
+    return all(is_row_major(v.shape, strides_of(v)) for v in made)
+
+
+def _out_overload(low: Lowering, call: AtenCall, homes: Mapping[int, int]) -> str:
+    """The overload that writes all results where they belong, if the operator has it."""
+    buffers = [homes.get(r) if r is not None else None for r in call.results]
+    if any(b is None or isinstance(low.draft.buffers[b].place, CallPlace) for b in buffers):
+        return ""
+    return OUT_OVERLOADS.get(call.target, "")
 
 
 def _overwrites_input(low: Lowering, value: Value) -> bool:
@@ -117,18 +136,6 @@ def _copy_rest(
         assert isinstance(source, BufferArg), f"{op.name} returns a size as a tensor"
         if low.draft.at.get(value) != source.id:
             low.draft.copy(source.id, low.draft.arena(value), label=label)
-
-
-def _out_overload(low: Lowering, op: Op, region: RegionKernel) -> str:
-    """The overload that writes all results in place, where the op is one call that has it."""
-    if len(region.calls) != 1:
-        return ""
-    (call,) = region.calls
-    if call.results != region.outputs or any(_overwrites_input(low, r) for r in op.results):
-        return ""
-    if not all(is_row_major(r.shape, strides_of(r)) for r in op.results):
-        return ""
-    return OUT_OVERLOADS.get(call.target, "")
 
 
 def _locals_read(call: AtenCall) -> list[int]:
