@@ -59,7 +59,7 @@ def run_calls(low: Lowering, op: Op, region: RegionKernel, *, label: str) -> Non
     draft = low.draft
     local: dict[int, Arg] = {i: draft.arg(v) for i, v in enumerate(op.operands)}
     if op.name in IN_PLACE:
-        draft.at[op.result] = draft.at[op.operands[0]]
+        draft.at[op.result] = draft.buffer(op.operands[0])
         local |= dict.fromkeys(region.outputs, local[0])
     homes = _homes(low, op, region, local)
     used = {i for call in region.calls for i in _locals_read(call)} | homes.keys()
@@ -77,9 +77,7 @@ def run_calls(low: Lowering, op: Op, region: RegionKernel, *, label: str) -> Non
     _copy_rest(low, op, region, local, label)
 
 
-def _homes(
-    low: Lowering, op: Op, region: RegionKernel, local: Mapping[int, Arg]
-) -> dict[int, int]:
+def _homes(low: Lowering, op: Op, region: RegionKernel, local: Mapping[int, Arg]) -> dict[int, int]:
     """Which buffer each local id of an output is computed into.
 
     Not the outputs that are inputs of the region or come twice, nor those whose place is memory
@@ -170,7 +168,7 @@ def linear(low: Lowering, op: Op) -> None:
     draft.arena(op.result)
     (n, k), (step_n, step_k) = weight.shape, strides_of(weight)
     operands = (
-        *(BufferArg(draft.at[b]) for b in bias),
+        *(BufferArg(draft.buffer(b)) for b in bias),
         BufferArg(draft.view(x, flat, x_strides)),
         BufferArg(draft.view(weight, (k, n), (step_k, step_n))),
     )
@@ -216,7 +214,7 @@ def write(low: Lowering, op: Op) -> None:
     """Copy into the caller's tensor, unless the value was computed there."""
     target, source = op.operands
     if low.program.writes.get(source) is not target:
-        low.draft.copy(low.draft.at[source], low.draft.at[target], label=op.name, op=op)
+        low.draft.copy(low.draft.buffer(source), low.draft.buffer(target), label=op.name, op=op)
 
 
 def slice_put(low: Lowering, op: Op) -> None:
@@ -227,5 +225,5 @@ def slice_put(low: Lowering, op: Op) -> None:
     stepped = (*strides[:d], dim(strides[d] * attr(op, "step")), *strides[d + 1 :])
     offset = dim(strides[d] * attr(op, "start"))
     written = low.draft.view(target, source.shape, stepped, offset)
-    low.draft.at[op.result] = low.draft.at[target]
-    low.draft.copy(low.draft.at[source], written, label=op.name, op=op)
+    low.draft.at[op.result] = low.draft.buffer(target)
+    low.draft.copy(low.draft.buffer(source), written, label=op.name, op=op)
