@@ -216,6 +216,8 @@ def memory_needed(
 
 def _layout(buffer: Buffer, sizes: Mapping[str, int]) -> Layout:
     spec = buffer.spec
+    if not spec.dtype:
+        return Layout(torch.uint8, (0,), (1,))  # an intermediate of one op: it comes as it comes
     return Layout(
         dtype_named(spec.dtype),
         tuple(evaluate(dim, sizes) for dim in spec.shape),
@@ -264,11 +266,17 @@ def _fresh_bytes(program: Program, layouts: Sequence[Layout]) -> int:
     plan = program.plan
     held = [0] * (len(plan.steps) + 1)
     for index, step in enumerate(plan.steps):
-        if isinstance(step, CallStep):
-            for id in step.call.results:
-                if id is not None and isinstance(place := plan.buffers[id].place, CallPlace):
-                    for at in range(index, min(place.last, len(plan.steps)) + 1):
-                        held[at] += layouts[id].nbytes
+        match step:
+            case CallStep(call=call):
+                made = call.results
+            case RunRegion(outputs=made):
+                pass
+            case Launch():
+                made = ()
+        for id in made:
+            if id is not None and isinstance(place := plan.buffers[id].place, CallPlace):
+                for at in range(index, min(place.last, len(plan.steps)) + 1):
+                    held[at] += layouts[id].nbytes
     outputs = (i for i, b in enumerate(plan.buffers) if isinstance(b.place, OutputPlace))
     return sum(layouts[i].nbytes for i in outputs) + max(held)
 
@@ -413,6 +421,12 @@ class _Binder:
         shape, strides, dtype = layout.shape, layout.strides, layout.dtype
         placed = not isinstance(self.plan.buffers[id].place, CallPlace)
         aligned = id in self.program.launched and self.machine.device.type != "cpu"
+        if not self.plan.buffers[id].spec.dtype:
+
+            def keep(slots: Slots, returned: Sequence[Any]) -> None:
+                slots[id] = returned[position]
+
+            return keep
 
         def store(slots: Slots, returned: Sequence[Any]) -> None:
             tensor = returned[position]
