@@ -5,7 +5,7 @@ from typing import Any
 
 import sympy
 
-from effcomp.codegen.tile.index import ZERO, expr
+from effcomp.codegen.tile.index import expr
 from effcomp.codegen.tile.ir import (
     Accumulator,
     Axis,
@@ -88,7 +88,7 @@ class Builder:
         return tuple(
             Bound(a.symbol, False, a.extent)
             for a in self.axes
-            if a.name in named and Mod(expr(a.extent), expr(a.block)) is not ZERO
+            if a.name in named and not expr(Mod(expr(a.extent), expr(a.block))).is_zero
         )
 
     def mask_of(self, offset: Any, guards: Guards) -> Guards:
@@ -161,8 +161,8 @@ class Builder:
     def reduce(self, kind: str, operand: TileValue, axis: str) -> TileValue:
         axes = tuple(a for a in operand.axes if a != axis)
         return self._make(
-            lambda v: Reduce(v, kind, operand, axis), ("reduce", kind, operand, axis), f"row_{kind}",
-            operand.dtype, axes, (), (operand,),
+            lambda v: Reduce(v, kind, operand, axis), ("reduce", kind, operand, axis),
+            f"row_{kind}", operand.dtype, axes, (), (operand,),
         )  # fmt: skip
 
     def accumulator(self, kind: str, dtype: str) -> TileValue:
@@ -172,6 +172,11 @@ class Builder:
     def add(self, statement: Statement) -> None:
         """Append to the loop being built."""
         self._loop.append(statement)
+
+    @property
+    def has_loop(self) -> bool:
+        """Whether a loop is being built."""
+        return bool(self._loop)
 
     def close_loop(self, axis: str, accumulators: Sequence[Accumulator]) -> None:
         """End the loop: its statements become one, and its values are forgotten."""

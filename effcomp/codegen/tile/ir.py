@@ -132,7 +132,10 @@ class Compute:
 
 @dataclass(frozen=True, slots=True)
 class Reduce:
-    """Combine along one axis. Kinds: sum, prod, amax, amin (NaN wins), peak (NaN loses), any, all."""
+    """Combine along one axis.
+
+    Kinds: sum, prod, amax and amin (NaN wins), peak (maximum, NaN loses), any, all.
+    """
 
     result: TileValue
     kind: str

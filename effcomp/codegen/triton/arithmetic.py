@@ -142,6 +142,13 @@ def _extreme(name: str, logical: str) -> Rule:
     return rule
 
 
+def _divide(s: Compute) -> Line:
+    a, b = _loose(s)
+    if isinstance(s.operands[0], Constant) or _dtype(s) == "f64":
+        a, b = map(operand_text, s.operands)
+    return Line(f"divide({a}, {b})", ("divide",))
+
+
 def _power(s: Compute) -> Line:
     base, exponent = s.operands
     x = operand_text(base)
@@ -227,7 +234,7 @@ _RULES: Mapping[str, Rule] = {
     "tensor.add": _infix("+", "|"),
     "tensor.sub": _infix("-", "^"),
     "tensor.mul": _infix("*", "&"),
-    "tensor.div": _call("divide", True),
+    "tensor.div": _divide,
     "tensor.floor_divide": _by_kind(
         _call("float_floor_divide", True),
         lambda s: _infix("//")(s) if _dtype(s) == "u8" else _call("int_floor_divide", True)(s),
