@@ -84,7 +84,8 @@ def _tiling_for(group: Group, space: RowSpace, target: Target) -> RowTiling:
     if strided:
         return _strided_tiling(space)
     if not isinstance(columns, int) or power_at_least(columns) > most:
-        return RowTiling(1, TILE, True, 8)
+        few = isinstance(space.rows, int) and space.rows <= target.processors
+        return RowTiling(1, 4 * TILE, True, 16) if few else RowTiling(1, TILE, True, 8)
     block = power_at_least(columns)
     if block >= TILE:
         return RowTiling(1, block, False, min(max(block // 512, 4), 16))

@@ -27,6 +27,7 @@ from effcomp.codegen.tile.ir import (
 from effcomp.codegen.triton.arithmetic import DTYPES, arithmetic_line, literal, operand_text
 from effcomp.codegen.triton.templates_text import functions_text
 from effcomp.ir import Dim
+from effcomp.ir.dims import FloorDiv, Mod
 from effcomp.ir.types import FLOATS
 
 INDENT = "    "
@@ -70,6 +71,12 @@ class _PositionPrinter(StrPrinter):
     def _print_Pow(self, expr: Any, rational: bool = False) -> str:
         base = self._term(expr.base)
         return f"({' * '.join([base] * int(expr.exp))})"
+
+    def parenthesize(self, item: Any, level: int, strict: bool = False) -> str:
+        """As in sympy, but divisions bring their own parentheses."""
+        if isinstance(item, (FloorDiv, Mod)):
+            return self._print(item)
+        return super().parenthesize(item, level, strict)
 
     def _term(self, expr: Any) -> str:
         text = self._print(expr)
@@ -214,8 +221,10 @@ class _Printer:
 
     def _address(self, pointer: str, offset: Any, missing: list[str]) -> str:
         terms = [] if offset == 0 else [self._position(offset)]
-        terms += [f"0 * {a}" for a in missing]
-        return " + ".join([pointer, *(f"({t})" if i < 0 else t for i, t in enumerate(terms))])
+        text = " + ".join([*terms, *(f"0 * {a}" for a in missing)])
+        if not text:
+            return pointer
+        return f"{pointer} + {text if text.isidentifier() else f'({text})'}"
 
     def _bounds(self, bounds: tuple[Bound, ...]) -> str:
         parts: list[str] = []
