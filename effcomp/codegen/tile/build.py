@@ -18,7 +18,9 @@ from effcomp.codegen.tile.ir import (
     Operand,
     Pointer,
     Position,
+    Product,
     Reduce,
+    Side,
     Spread,
     Statement,
     Store,
@@ -165,6 +167,14 @@ class Builder:
             f"row_{kind}", operand.dtype, axes, (), (operand,),
         )  # fmt: skip
 
+    def product(
+        self, template: str, sides: tuple[Side, Side], depth: Dim, block: int, precision: str
+    ) -> TileValue:
+        axes = self.axes_of(*(side.offset for side in sides))
+        value = TileValue(self._fresh("product"), "f32", axes)
+        self.body.append(Product(value, template, sides, depth, block, precision))
+        return value
+
     def accumulator(self, kind: str, dtype: str) -> TileValue:
         """A block over all vector axes, for a loop to update."""
         return TileValue(self._fresh(kind), dtype, tuple(a.name for a in self.axes if a.is_vector))
@@ -189,10 +199,6 @@ class Builder:
     def is_looped(self, operand: Operand) -> bool:
         """Whether an operand exists only inside the loop."""
         return isinstance(operand, TileValue) and operand.name in self._in_loop
-
-    def define(self, prefix: str, dtype: str, axes: tuple[str, ...]) -> TileValue:
-        """A value that a statement added by hand will define, outside loops."""
-        return TileValue(self._fresh(prefix), dtype, axes)
 
     def _make(
         self,

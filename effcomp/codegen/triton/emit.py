@@ -138,23 +138,47 @@ class _Printer:
         if grid:
             wide = ".to(tl.int64)" if self.kernel.wide else ""
             self._line(INDENT, f"program = tl.program_id(0){wide}")
+        if self.kernel.grouped:
+            grid = self._grouped(grid)
         for i, a in reversed(list(enumerate(grid))):
             if i and _one_block(a):
                 self._line(INDENT, f"{a.name} = {self._lanes(a)}")
-                continue
-            block = "program"
-            if i:
-                count = f"tl.cdiv({self._position(a.extent)}, {self._block(a)})"
-                if isinstance(a.extent, int):
-                    count = str(-(-a.extent // a.block))
+            elif i:
+                count = self._count(a)
                 self._line(INDENT, f"{a.name}_program = program % {count}")
                 self._line(INDENT, f"program = program // {count}")
-                block = f"{a.name}_program"
-            start = f"{block} * {block_name(a)} + " if a.is_vector else block
-            self._line(INDENT, f"{a.name} = {start}{self._lanes(a)}")
+                self._start(a, f"{a.name}_program")
+            else:
+                self._start(a, "program")
         for a in self.kernel.axes:
             if a.spread is Spread.WHOLE:
                 self._line(INDENT, f"{a.name} = {self._lanes(a) or '0'}")
+
+    def _grouped(self, grid: list[Axis]) -> list[Axis]:
+        """The last two axes in grouped order; returns those that are left."""
+        *rest, m, n = grid
+        counts = f"{self._count(m)}, {self._count(n)}"
+        program = "program"
+        if rest:
+            self._line(INDENT, f"tiles = {self._count(m)} * {self._count(n)}")
+            program = "program % tiles"
+        self.calls["matmul"].add("grouped_order")
+        order = f"grouped_order({program}, {counts}, {self.kernel.grouped})"
+        self._line(INDENT, f"m_program, n_program = {order}")
+        if rest:
+            self._line(INDENT, "program = program // tiles")
+        for a in (m, n):
+            self._start(a, f"{a.name}_program")
+        return rest
+
+    def _count(self, axis: Axis) -> str:
+        if isinstance(axis.extent, int):
+            return str(-(-axis.extent // axis.block))
+        return f"tl.cdiv({self._position(axis.extent)}, {self._block(axis)})"
+
+    def _start(self, axis: Axis, program: str) -> None:
+        start = f"{program} * {block_name(axis)} + " if axis.is_vector else program
+        self._line(INDENT, f"{axis.name} = {start}{self._lanes(axis)}")
 
     def _block(self, axis: Axis) -> str:
         return block_name(axis) if axis.is_vector else str(axis.block)
@@ -196,8 +220,8 @@ class _Printer:
                 self._line(indent, self._accumulate(statement))
             case Loop():
                 self._loop(statement, indent)
-            case Product():
-                raise AssertionError("a product is printed by its own module")
+            case Product(result=result):
+                self._line(indent, f"{result.name} = {self._product(statement)}")
 
     def _load(self, load: Load) -> str:
         varying = self._axes_of(load.offset)
@@ -279,6 +303,26 @@ class _Printer:
                     return f"{target} = tl.{name}({target}, {x})"
                 self.calls["arithmetic"].add(f"nan_{name}")
                 return f"{target} = nan_{name}({target}, {x})"
+
+    def _product(self, p: Product) -> str:
+        """A call of the template: pointers to the first elements, masks, then keywords."""
+        self.calls["matmul"].add(p.template)
+        a, b = p.sides
+        masks = [self._bounds(side.mask) if side.mask else "None" for side in p.sides]
+        even = isinstance(p.depth, int) and p.depth % p.block == 0
+        arguments = [
+            self._address(a.pointer.name, a.offset, []),
+            self._address(b.pointer.name, b.offset, []),
+            *(masks if p.template == "matmul_block" else masks[1:]),
+            self._position(p.depth),
+            f"a_step={self._position(a.step)}",
+            f"b_step={self._position(b.step)}",
+            f"BLOCK_K={p.block}",
+            f"EVEN_K={even}",
+        ]
+        if p.template == "matmul_block":
+            arguments.append(f'PRECISION="{p.precision}"')
+        return f"{p.template}({', '.join(arguments)})"
 
     def _loop(self, loop: Loop, indent: str) -> None:
         axis = self.kernel.axis(loop.axis)

@@ -188,11 +188,30 @@ def gated_residual(d: str, n: int = 3072) -> Graph:
     )
 
 
-PATTERNS: dict[str, Callable[[str], Graph]] = {
-    f.__name__: f
-    for f in (
-        ada_layer_norm, argmax, concat, embedding, gated_residual, geglu, group_norm_silu,
-        long_layer_norm, masked_softmax, residual_layer_norm, rms_norm_rope, symbolic_softmax,
-        transpose,
+def linear_gelu_residual(d: str, m: int = 4608, n: int = 3072, k: int = 3072) -> Graph:
+    return group_graph(
+        "matmul",
+        f"%x: {d}[1, {m}, {k}], %w: {d}[{n}, {k}], %b: {d}[{n}], %r: {d}[1, {m}, {n}]",
+        f"""
+        %p = nn.linear(%x, %w, %b) : {d}[1, {m}, {n}] loc "block.py:21"
+        %g = nn.gelu(%p) {{approximate = "tanh"}} : {d}[1, {m}, {n}] loc "block.py:21"
+        %a = tensor.add(%g, %r) : {d}[1, {m}, {n}] loc "block.py:22"
+        return %a
+        """,
     )
-}  # fmt: skip
+
+
+def decode_linear(d: str) -> Graph:
+    return linear_gelu_residual(d, 1, 4096, 4096)
+
+
+def small_batch_linear(d: str) -> Graph:
+    return linear_gelu_residual(d, 8, 4096, 4096)
+
+
+_MAKERS = (
+    ada_layer_norm, argmax, concat, decode_linear, embedding, gated_residual, geglu,
+    group_norm_silu, linear_gelu_residual, long_layer_norm, masked_softmax, residual_layer_norm,
+    rms_norm_rope, small_batch_linear, symbolic_softmax, transpose,
+)  # fmt: skip
+PATTERNS: dict[str, Callable[[str], Graph]] = {make.__name__: make for make in _MAKERS}

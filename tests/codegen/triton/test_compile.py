@@ -55,3 +55,6 @@ def test_patterns(capability: int) -> None:
         assert ".local" not in answer["signs"], f"{name} keeps registers in memory"
     for name in ("ada_layer_norm", "geglu", "concat", "embedding", "residual_layer_norm"):
         assert "ld.global.v4" in answers[name]["signs"], f"{name}: {answers[name]}"
+    product = "wgmma" if capability == 90 else "mma.sync"
+    assert product in answers["linear_gelu_residual"]["signs"]
+    assert "mma.sync" in answers["small_batch_linear"]["signs"]
