@@ -94,21 +94,21 @@ class KernelRunner(Protocol):
 
 
 class RegionRunner(Protocol):
-    """A loaded CPU region."""
+    """The regions of a plan: `regions.Regions`."""
+
+    def prepare(self, sizes: Mapping[str, int], layouts: Sequence["Layout"]) -> None:
+        """Compile what is needed for these sizes; `layouts` are of the plan's buffers."""
+        ...
 
     def bind(
         self,
         step: RunRegion,
         sizes: Mapping[str, int],
-        layouts: Sequence[Layout],
+        layouts: Sequence["Layout"],
         adoptable: Sequence[bool],
     ) -> Action:
-        """A run of the region.
-
-        `layouts` and `adoptable` are of the step's outputs; where a buffer is adoptable its slot
-        may take a new tensor of that layout instead of being filled.
-        """
-        ...  # fmt: skip
+        """A run of a region; `layouts` and `adoptable` are of the step's outputs."""
+        ...
 
 
 @dataclass(slots=True)
@@ -117,7 +117,7 @@ class Machine:
 
     device: torch.device
     kernels: Mapping[int, KernelRunner]  # by step
-    regions: Mapping[str, RegionRunner]  # by digest
+    regions: RegionRunner
     notes: Notes
 
 
@@ -177,6 +177,7 @@ def bind(
     plan = program.plan
     layouts = [_layout(buffer, sizes) for buffer in plan.buffers]
     offsets, total = arena_layout(program, layouts, machine.device)
+    machine.regions.prepare(sizes, layouts)
     workspace.reserve(total)
     template: Slots = [None] * len(plan.buffers)
     for id in range(len(plan.buffers)):
@@ -350,7 +351,7 @@ class _Binder:
             case RunRegion():
                 layouts = [self.layouts[id] for id in step.outputs]
                 flags = [id in adoptable for id in step.outputs]
-                return self.machine.regions[step.kernel].bind(step, self.sizes, layouts, flags)
+                return self.machine.regions.bind(step, self.sizes, layouts, flags)
             case CallStep(out=""):
                 return self._call(step)
             case CallStep():
