@@ -271,11 +271,17 @@ def _fresh_bytes(program: Program, layouts: Sequence[Layout]) -> int:
     plan = program.plan
     held = [0] * (len(plan.steps) + 1)
     for index, step in enumerate(plan.steps):
-        if isinstance(step, CallStep):
-            for id in step.call.results:
-                if id is not None and isinstance(place := plan.buffers[id].place, CallPlace):
-                    for at in range(index, min(place.last, len(plan.steps)) + 1):
-                        held[at] += layouts[id].nbytes
+        match step:
+            case CallStep(call=call):
+                made = call.results
+            case RunRegion(outputs=made):
+                pass
+            case Launch():
+                made = ()
+        for id in made:
+            if id is not None and isinstance(place := plan.buffers[id].place, CallPlace):
+                for at in range(index, min(place.last, len(plan.steps)) + 1):
+                    held[at] += layouts[id].nbytes
     outputs = (i for i, b in enumerate(plan.buffers) if isinstance(b.place, OutputPlace))
     return sum(layouts[i].nbytes for i in outputs) + max(held)
 
