@@ -75,6 +75,10 @@ class Layout:
         start = start // self.dtype.itemsize + offset
         return typed.set_(base.untyped_storage(), start, self.shape, self.strides)
 
+    def describes(self, tensor: torch.Tensor) -> bool:
+        """Whether a tensor is of this type, shape and layout."""
+        return tensor.shape == self.shape and tensor.dtype is self.dtype and self.fits(tensor)
+
     def fits(self, tensor: torch.Tensor) -> bool:
         """Whether a tensor of the right shape has this layout wherever it matters."""
         if tensor.stride() == self.strides:

@@ -101,6 +101,7 @@ def prepare(
     `fixed` holds the tensors known already, None where a slot has to be read at every call; `extra`
     are keyword arguments that take the tensors of those ids.
     """
+    function = target._op  # what OpOverload.__call__ forwards to
     named = (*call.kwargs, *((name, BufferArg(id)) for name, id in extra))
     args = [_fill(arg, sizes, device, fixed) for arg in (*call.args, *(a for _, a in named))]
     names = tuple(name for name, _ in named)
@@ -110,21 +111,21 @@ def prepare(
     keywords = dict(zip(names, template[positional:], strict=True))
     leading = tuple(template[:positional])
     if not late:
-        return lambda slots: target(*leading, **keywords)
+        return lambda slots: function(*leading, **keywords)
     if not names:
-        return _positional(target, template, late)
+        return _positional(function, template, late)
 
     def run(slots: Slots) -> Any:
         values = list(template)
         for position, fill in late:
             values[position] = fill(slots)
-        return target(*values[:positional], **dict(zip(names, values[positional:], strict=True)))
+        return function(*values[:positional], **dict(zip(names, values[positional:], strict=True)))
 
     return run
 
 
 def _positional(
-    target: torch._ops.OpOverload,
+    function: Callable[..., Any],
     template: Sequence[Any],
     late: Sequence[tuple[int, Callable[[Slots], Any]]],
 ) -> Callable[[Slots], Any]:
@@ -132,7 +133,7 @@ def _positional(
         values = list(template)
         for position, fill in late:
             values[position] = fill(slots)
-        return target(*values)
+        return function(*values)
 
     return run
 

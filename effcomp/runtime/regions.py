@@ -177,6 +177,7 @@ class InterpretedRegion:
     def __init__(self, kernel: RegionKernel, device: torch.device) -> None:
         self.kernel, self.device = kernel, device
         self._drops = _drops(kernel)
+        self._fresh = _returns_fresh(kernel)
         self._size = 1 + max(
             (
                 kernel.inputs - 1,
@@ -202,20 +203,36 @@ class InterpretedRegion:
             )
             for call, drop in zip(self.kernel.calls, self._drops, strict=True)
         ]
-        inputs, size, outputs = step.inputs, self._size, self.kernel.outputs
-        padding = [None] * (size - len(inputs))
+        inputs, outputs, fresh = step.inputs, self.kernel.outputs, self._fresh
+        padding = [None] * (self._size - len(inputs))
+        places = tuple(zip(step.outputs, outputs, layouts, adoptable, strict=True))
 
         def run(slots: Slots) -> None:
             local: list[Any] = [*(slots[id] for id in inputs), *padding]
             for call, results, name, drop in calls:
-                returned = results_of(call(local), len(results), name)
-                for id, value in zip(results, returned, strict=False):
-                    if id is not None:
-                        local[id] = value
+                returned = call(local)
+                if len(results) > 1 or not isinstance(returned, torch.Tensor):
+                    for id, value in zip(
+                        results, results_of(returned, len(results), name), strict=False
+                    ):
+                        if id is not None:
+                            local[id] = value
+                elif results and results[0] is not None:
+                    local[results[0]] = returned
                 for id in drop:
                     local[id] = None
-            read = [slots[id] for id in inputs]
-            deliver([local[id] for id in outputs], read, step.outputs, layouts, adoptable, slots)
+            if not fresh:
+                read = [slots[id] for id in inputs]
+                values = [local[id] for id in outputs]
+                deliver(values, read, step.outputs, layouts, adoptable, slots)
+                return
+            for buffer, id, layout, free in places:
+                if free and layout.describes(local[id]):
+                    slots[buffer] = local[id]
+                elif free:
+                    slots[buffer] = layout.empty(local[id].device).copy_(local[id])
+                else:
+                    slots[buffer].copy_(local[id])
 
         return run
 
@@ -242,9 +259,8 @@ def deliver(
             slots[id].copy_(value)
             continue
         owner = value.untyped_storage().data_ptr()
-        fits = value.shape == layout.shape and value.dtype is layout.dtype and layout.fits(value)
         whole = value.untyped_storage().nbytes() == layout.nbytes
-        if fits and whole and owner not in shared:
+        if layout.describes(value) and whole and owner not in shared:
             slots[id] = value
         else:
             slots[id] = layout.empty(value.device).copy_(value)
@@ -261,3 +277,18 @@ def _drops(kernel: RegionKernel) -> tuple[tuple[int, ...], ...]:
         if id not in kernel.outputs:
             lists[index].append(id)
     return tuple(map(tuple, lists))
+
+
+def _returns_fresh(kernel: RegionKernel) -> bool:
+    """Whether every output is a new tensor of its own, for all that the operators' schemas say.
+
+    A view among the calls may show an output; it is none itself, and dies with the run.
+    """
+    made = {
+        id
+        for call in kernel.calls
+        if not may_alias(call.target)
+        for id in call.results
+        if id is not None
+    }
+    return made.issuperset(kernel.outputs) and len(set(kernel.outputs)) == len(kernel.outputs)
