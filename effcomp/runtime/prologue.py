@@ -1,5 +1,6 @@
 """The prologue: weight arithmetic that runs once, and again when a weight changes."""
 
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ __all__ = ["Prologue"]
 class _Seen:
     """A weight as it was when the prologue ran. An inference tensor counts no versions."""
 
+    tensor: weakref.ref[torch.Tensor]
     storage: StorageWeakRef
     address: int
     version: int
@@ -26,6 +28,7 @@ class _Seen:
     def of(cls, tensor: torch.Tensor) -> "_Seen":
         # A weak reference keeps the storage's identity from being taken over by another one.
         return cls(
+            weakref.ref(tensor),
             StorageWeakRef(tensor.untyped_storage()),
             tensor.data_ptr(),
             -1 if tensor.is_inference() else tensor._version,
@@ -34,10 +37,13 @@ class _Seen:
         )
 
     def is_still(self, tensor: torch.Tensor) -> bool:
+        version = -1 if tensor.is_inference() else tensor._version
+        if tensor.data_ptr() != self.address or version != self.version:
+            return False
+        if self.tensor() is tensor:  # other memory in it would have another address
+            return True
         return (
-            tensor.data_ptr() == self.address
-            and (-1 if tensor.is_inference() else tensor._version) == self.version
-            and tensor.untyped_storage()._cdata == self.storage.cdata
+            tensor.untyped_storage()._cdata == self.storage.cdata
             and tensor.shape == self.shape
             and tensor.stride() == self.strides
         )

@@ -17,6 +17,7 @@ from triton.compiler import ASTSource, make_backend
 from triton.compiler.errors import CompilationError
 from triton.runtime.cache import get_cache_key, get_cache_manager
 from triton.runtime.errors import OutOfResources, PTXASError
+from triton.runtime.jit import JITFunction
 
 from effcomp.errors import KernelError
 from effcomp.plan.schema import TritonKernel
@@ -74,7 +75,12 @@ def _request(
 ) -> tuple[ASTSource, GPUTarget, dict[str, Any]]:
     """What triton.compile takes: source, target, options."""
     kernel = specialized.kernel
-    function, _ = load_function(kernel)
+    function, path = load_function(kernel)
+    if not isinstance(function, JITFunction):
+        raise KernelError(
+            f"kernel {kernel.function} ({path}) cannot be compiled: TRITON_INTERPRET makes Triton "
+            "interpret everything; unset it before Python starts"
+        )
     source = ASTSource(
         function,
         {p.name: triton_type(p.type) for p in kernel.params},

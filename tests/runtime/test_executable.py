@@ -342,6 +342,19 @@ def test_the_prologue_runs_when_a_weight_changes() -> None:
     assert len(calls) == 4
 
 
+def test_known_weights_are_looked_at_again_when_they_move() -> None:
+    run = load(mm_plan(), CPU)
+    x, w = torch.randn(2, 4), torch.nn.Parameter(torch.randn(4, 3))
+    run([x, w])
+    w.data = torch.randn(3, 4).t()
+    out, *_ = run([x, w])
+    torch.testing.assert_close(out, (x @ w + x[:, :3]).detach())
+    assert run.notes == ("argument 'w' came with other strides than compiled for: copied",)
+    w.data = torch.randn(5, 3)
+    with pytest.raises(PlanError, match=r"argument 1 \('w'\)"):
+        run([x, w])
+
+
 def test_size_arguments() -> None:
     sized = plan(
         ports=[Port("s0", size="s0"), Port("twice", size="s0 * 2"), port("x", "s0")],
