@@ -1,4 +1,4 @@
-"""Writes docs/reference/ops.md and passes.md from the declarations in effcomp.
+"""Writes docs/reference/ops.md, passes.md and options.md from the declarations in effcomp.
 
     python docs/generate_reference.py [--check]
 
@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from effcomp.config import MODES, Config
 from effcomp.ir import SPECS, OpSpec, Trait
 from effcomp.passes import PASSES
 from effcomp.rewrite import Pass
@@ -88,12 +89,31 @@ def passes_page() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def options_page() -> str:
+    lines = ["# Options", "", NOTICE, ""]
+    lines += [
+        '`torch.compile(model, backend="effcomp", options={...})` takes these. An option that'
+    ]
+    lines += ["effcomp does not know, or a value that it cannot use, is an error.", ""]
+    lines += ["| Option | Values | Default | |", "| --- | --- | --- | --- |"]
+    for name, field in Config.model_fields.items():
+        values = inspect.formatannotation(field.annotation).replace("|", "or")
+        values = values.removeprefix("Literal").strip("[]") if "Literal" in values else values
+        lines.append(f"| `{name}` | {values} | `{field.default!r}` | {field.description} |")
+    lines += ["", "`mode=` stands for options:", "", "| Mode | Options |", "| --- | --- |"]
+    lines += [
+        f"| `{mode}` | {f'`{dict(given)}`' if given else ''} |" for mode, given in MODES.items()
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
     stale = 0
-    for name, text in (("ops.md", ops_page()), ("passes.md", passes_page())):
+    pages = {"ops.md": ops_page(), "passes.md": passes_page(), "options.md": options_page()}
+    for name, text in pages.items():
         path = FOLDER / name
         if path.exists() and path.read_text() == text:
             continue

@@ -4,6 +4,9 @@ from enum import Enum
 
 from effcomp.ir.core import Op
 from effcomp.ir.spec import Trait, spec_of
+from effcomp.ir.types import TensorType
+
+_GENERATORS = frozenset({"tensor.full", "tensor.iota"})
 
 
 class Level(Enum):
@@ -19,6 +22,16 @@ def refused_at(level: Level, op: Op) -> str:
     namespace = op.name.partition(".")[0]
     if level is Level.TENSOR and namespace == "fused":
         return "groups form at level 'fused'"
-    if level is Level.KERNEL and Trait.ELEMENTWISE in spec_of(op).traits and op.operands:
-        return "elementwise ops stand inside groups by now"
+    if level is Level.KERNEL and _is_arithmetic(op) and not _is_complex(op):
+        return "elementwise ops and generators stand inside groups by now"
     return ""
+
+
+def _is_arithmetic(op: Op) -> bool:
+    return Trait.ELEMENTWISE in spec_of(op).traits or op.name in _GENERATORS
+
+
+def _is_complex(op: Op) -> bool:
+    """Complex numbers are left to library calls."""
+    types = (v.type for v in (*op.operands, *op.results))
+    return any(isinstance(t, TensorType) and t.dtype in ("c64", "c128") for t in types)

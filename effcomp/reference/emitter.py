@@ -66,6 +66,7 @@ class Emitter:
         self._places: dict[Value, Place] = {}
         self._tensors: dict[Constant, BufferArg] = {}
         self._written: dict[Value, BufferArg] = {}
+        self._memory: dict[int, BufferArg] = {}  # what a snapshot was taken of
         self._snapshots = snapshots
         self._overwritten = {op.operands[0] for op in graph.walk() if op.name in WRITERS}
         self._count = len(graph.params)
@@ -86,9 +87,8 @@ class Emitter:
             return
         self.types.setdefault(place.id, value.type)
         if value in self._overwritten:
-            self._written[value] = place
-            if self._snapshots:
-                self._places[value] = self.call("aten.clone.default", place)
+            self._written[value] = self._memory.get(place.id, place)
+            self._places[value] = self._snapshot(self._written[value])
 
     def tensor(self, value: Value) -> BufferArg:
         """The value as a tensor; a constant is made one."""
@@ -113,8 +113,15 @@ class Emitter:
 
     def after_write(self, value: Value) -> BufferArg:
         """What the value's memory holds now."""
-        place = self._written[value]
-        return self.call("aten.clone.default", place) if self._snapshots else place
+        return self._snapshot(self._written[value])
+
+    def _snapshot(self, place: BufferArg) -> BufferArg:
+        """A copy of what is there now, where later writes shall not be seen."""
+        if not self._snapshots:
+            return place
+        copy = self.call("aten.clone.default", place)
+        self._memory[copy.id] = place
+        return copy
 
     # Calls.
 
@@ -130,15 +137,21 @@ class Emitter:
         *,
         results: int,
         dropped: int = 0,
+        kept: Sequence[bool] = (),
     ) -> tuple[BufferArg, ...]:
-        """Emit a call with any number of results; the `dropped` last ones are not kept."""
+        """Emit a call with any number of results; the `dropped` last ones are not kept.
+
+        `kept` says it for each thing returned, where they are not the last.
+        """
         made = tuple(range(self._count, self._count + results))
         self._count += results
+        ids = iter(made)
+        named = [next(ids) if keep else None for keep in kept or [True] * results]
         self.calls.append(
             AtenCall(
                 target,
                 tuple(map(self.arg, args)),
-                (*made, *[None] * dropped),
+                (*named, *[None] * dropped),
                 tuple((name, self.arg(value)) for name, value in (kwargs or {}).items()),
             )
         )

@@ -1,8 +1,8 @@
 """The Pass protocol, and the pipeline that runs, verifies and times passes."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol
 
 from effcomp.errors import PassError, VerifyError
@@ -73,6 +73,10 @@ class Pipeline:
     def text(self) -> str:
         """The pipeline as `parse_pipeline` reads it."""
         return ",".join(map(spec_text, self.passes))
+
+    def without(self, names: Collection[str]) -> "Pipeline":
+        """The pipeline less the passes of these names."""
+        return replace(self, passes=tuple(p for p in self.passes if p.name not in names))
 
     def run(self, graph: Graph, on_stage: Callable[[Stage], None] | None = None) -> Run:
         """Run every pass, verifying between. Raises PassError naming the pass at fault."""

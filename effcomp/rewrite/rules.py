@@ -87,7 +87,7 @@ class Rule(ABC, Generic[Facts]):
     def pattern(self) -> Pat: ...
 
     def check(self, m: Match) -> Facts | Refused:
-        """The facts that `rewrite` needs, or why not. Rules without facts leave it out."""
+        """Return the facts that `rewrite` needs, or say why not; left out where it needs none."""
         return cast("Facts", None)
 
     @abstractmethod

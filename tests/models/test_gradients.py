@@ -24,6 +24,10 @@ def _loss(entry: Entry, output: Any) -> Tensor:
     return total
 
 
+def rms(tensor: Tensor) -> float:
+    return tensor.square().mean().sqrt().item()
+
+
 def _gradients(module: nn.Module) -> dict[str, Tensor]:
     found = {n: p.grad for n, p in module.named_parameters() if p.grad is not None}
     assert found
@@ -40,7 +44,13 @@ def test_gradients_are_eagers(name: str) -> None:
     assert roles == [Role.FORWARD, Role.BACKWARD]
     expected, actual = _gradients(pair.eager), _gradients(pair.compiled._orig_mod)
     assert actual.keys() == expected.keys()
-    assert_agree(tuple(actual.values()), tuple(expected.values()), torch.float32)
+    # Some are nothing but rounding: what is added to every key does not move a softmax.
+    least = 1e-4 * max(rms(gradient) for gradient in expected.values())
+    told = [name for name, gradient in expected.items() if rms(gradient) > least]
+    assert len(told) > len(expected) / 2
+    assert_agree([actual[n] for n in told], [expected[n] for n in told], torch.float32)
+    for name in expected.keys() - told:
+        assert rms(actual[name]) <= 2 * least, name
 
 
 def test_training_steps_follow_eager() -> None:

@@ -62,7 +62,7 @@ class Break:
             error.add_note("at op 3")
             raise error
         if self.how == "level":
-            return replace(graph, name="h")
+            return replace(graph)
         stranger = Value(graph.params[0].type)
         return replace(graph, ops=(replace(graph.ops[0], operands=(stranger,)), *graph.ops[1:]))
 
@@ -108,7 +108,7 @@ def test_a_pass_is_not_given_a_level_it_cannot_take() -> None:
         "graph @g(%x: f32[2]) {\n%0 = fused.pointwise(%x) : f32[2] @b(%a: f32[2]) {\n"
         "%0 = tensor.neg(%a) : f32[2]\nreturn %0\n}\nreturn %0\n}"
     )
-    with pytest.raises(PassError, match="cannot run drop-last: fused"):
+    with pytest.raises(PassError, match=r"cannot run drop-last: fused\.pointwise is not legal"):
         Pipeline((DropLast(),), Level.FUSED).run(parse_graph(text))
 
 
@@ -125,6 +125,13 @@ def test_a_pass_is_not_given_a_level_it_cannot_take() -> None:
 )
 def test_text_round_trip(text: str) -> None:
     assert parse_pipeline(text, REGISTRY).text == text
+
+
+def test_named_passes_are_left_out() -> None:
+    pipeline = parse_pipeline("drop-last,chunk,drop-last", REGISTRY, Level.FUSED)
+    assert pipeline.without(("drop-last",)).text == "chunk"
+    assert pipeline.without(("drop-last",)).level is Level.FUSED
+    assert pipeline.without(()).text == pipeline.text
 
 
 def test_options_have_their_types() -> None:

@@ -34,6 +34,8 @@ def indexed_shape(
     """Shape of x[..., i0, i1, ...] under numpy's rule, `indices[j]` standing at dim `dims[j]`."""
     require(len(indices) == len(dims) > 0, f"{len(indices)} indices for dims {dims}")
     require(all(i.dtype in INTEGERS for i in indices), "an index is not an integer tensor")
+    ordered = dims[0] >= 0 and dims[-1] < x.rank and all(a < b for a, b in pairwise(dims))
+    require(ordered, f"dims {dims} of {x} do not count up")
     middle = broadcast(*(i.shape for i in indices))
     rest = [s for d, s in enumerate(x.shape) if d not in dims]
     adjacent = all(b - a == 1 for a, b in pairwise(dims))

@@ -21,6 +21,7 @@ def matmul(a: TensorType, b: TensorType) -> TensorType:
 def linear(x: TensorType, weight: TensorType, bias: TensorType | None = None) -> TensorType:
     """x[..., K] @ weight[N, K]^T (+ bias[N]), float32 accumulation."""
     require(weight.rank == 2, f"weight {weight} is not a matrix")
+    require(x.rank >= 1, f"x {x} has no dim to multiply along")
     require(same(x.shape[-1], weight.shape[1]), f"x {x} and weight {weight} differ in K")
     require(bias is None or bias.shape == (weight.shape[0],), f"bias {bias} does not fit {weight}")
     return TensorType(same_dtype(x, weight), (*x.shape[:-1], weight.shape[0]))

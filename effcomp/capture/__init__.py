@@ -1,0 +1,7 @@
+"""From torch programs to the IR: one importer behind two doors."""
+
+from effcomp.capture.captured import Captured, Role
+from effcomp.capture.dynamo import compile_dynamo
+from effcomp.capture.exported import capture_exported
+
+__all__ = ["Captured", "Role", "capture_exported", "compile_dynamo"]

@@ -1,0 +1,30 @@
+"""What capture hands on: a graph, the tensors baked into it, and what the graph is for."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from torch import Tensor
+
+from effcomp.ir import Graph
+
+
+class Role(Enum):
+    """What a captured graph computes."""
+
+    INFERENCE = "inference"
+    FORWARD = "forward"
+    BACKWARD = "backward"
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """A captured graph.
+
+    `graph.params` are the compiled function's inputs in order, then one param (weight=True) for
+    each of `constants`, the tensors that the traced program held as attributes. `absent` are the
+    positions at which the compiled function returns None, in order; the graph has no output there.
+    """
+
+    graph: Graph
+    constants: tuple[Tensor, ...] = ()
+    absent: tuple[int, ...] = ()

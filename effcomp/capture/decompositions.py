@@ -1,0 +1,90 @@
+"""What tracing takes apart and what it leaves whole: one rule for both doors.
+
+An operator with a row in the table stays whole; one without is taken apart where torch knows how.
+Random operators are never taken apart: eager's random numbers are part of its semantics.
+"""
+
+import contextlib
+import functools
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch._ops import OpOverload
+
+from effcomp.capture.table import ROWS
+from effcomp.errors import FallbackWarning
+
+# Not in torch's core table: interpolations that models use, and their like.
+EXTRA = (
+    "upsample_bilinear2d.default", "upsample_bilinear2d.vec", "upsample_bicubic2d.default",
+    "upsample_bicubic2d.vec", "upsample_linear1d.default", "upsample_trilinear3d.default",
+    "_log_softmax_backward_data.default", "_softmax_backward_data.default",
+)  # fmt: skip
+
+
+def is_composite(op: OpOverload) -> bool:
+    """Whether autograd sees the parts of an operator rather than itself."""
+    return torch._C._dispatch_has_kernel_for_dispatch_key(op.name(), "CompositeImplicitAutograd")
+
+
+def _is_functional(op: OpOverload) -> bool:
+    schema = op._schema
+    aliases = any(value.alias_info is not None for value in (*schema.returns, *schema.arguments))
+    return not aliases and not schema.is_mutable
+
+
+@functools.cache
+def aot_decompositions() -> Mapping[OpOverload, Callable[..., Any]]:
+    """For AOTAutograd, which has taken composites apart by the time it looks here."""
+    from torch._decomp import core_aten_decompositions, decomposition_table
+
+    table = dict(core_aten_decompositions().items())
+    for name in EXTRA:
+        packet, overload = name.split(".")
+        op = getattr(getattr(torch.ops.aten, packet), overload, None)
+        if op in decomposition_table:
+            table[op] = decomposition_table[op]
+    return {op: how for op, how in table.items() if _is_taken_apart(op) and not is_composite(op)}
+
+
+def export_decompositions() -> dict[OpOverload, Callable[..., Any]]:
+    """For `ExportedProgram.run_decompositions`, where leaving out a composite keeps it whole."""
+    from torch.export import default_decompositions
+
+    table = default_decompositions()
+    for op in [op for op in table if not _is_taken_apart(op)]:
+        del table[op]
+    table.update(aot_decompositions())
+    return table  # pyright: ignore[reportReturnType]
+
+
+def _is_taken_apart(op: OpOverload) -> bool:
+    return op not in ROWS and torch.Tag.nondeterministic_seeded not in op.tags
+
+
+@contextlib.contextmanager
+def whole_composites() -> Iterator[None]:
+    """Keep the composites that have a row (linear, layer_norm, ...) whole while AOT traces.
+
+    Only for graphs without gradients: under gradients torch would silently build an empty
+    backward graph.
+    """
+    try:
+        from torch.export.exported_program import _override_composite_implicit_decomp as override
+    except ImportError:
+        warnings.warn(
+            f"torch {torch.__version__} cannot keep composite operators whole; "
+            "linear, attention and the norms are compiled from their parts",
+            FallbackWarning,
+            stacklevel=2,
+        )
+        yield
+        return
+    with override({op: _stay_whole for op in ROWS if is_composite(op) and _is_functional(op)}):
+        yield
+
+
+def _stay_whole(*_args: object, **_kwargs: object) -> object:
+    return NotImplemented

@@ -1,0 +1,57 @@
+"""The door for torch.export."""
+
+from collections.abc import Mapping
+
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind, OutputKind
+from torch.fx import GraphModule
+
+from effcomp.capture.captured import Captured
+from effcomp.capture.decompositions import export_decompositions
+from effcomp.capture.importer import Inputs, import_graph
+from effcomp.capture.origin import param_hint
+from effcomp.errors import CaptureError
+
+WEIGHTS = frozenset({InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR})
+WRITES = frozenset({OutputKind.BUFFER_MUTATION, OutputKind.USER_INPUT_MUTATION})
+RESULTS = frozenset({OutputKind.USER_OUTPUT})
+
+
+def capture_exported(program: ExportedProgram) -> Captured:
+    """Import an exported program.
+
+    The graph's params are the program's inputs in the order of its signature: parameters, buffers
+    and lifted constants (weights), then what the user passes. Buffers and inputs that the program
+    mutates are written by `state.write`. Raises CaptureError for what the IR cannot express.
+    """
+    program = program.run_decompositions(export_decompositions())
+    gm = program.graph_module
+    assert isinstance(gm, GraphModule), "an exported program holds an fx graph"
+    return import_graph(gm, _inputs(program), "", _writes(program))
+
+
+def _inputs(program: ExportedProgram) -> Inputs:
+    weights: set[str] = set()
+    hints: dict[str, str] = {}
+    for spec in program.graph_signature.input_specs:
+        name = getattr(spec.arg, "name", None)
+        if name is None or spec.kind in (InputKind.TOKEN, InputKind.CUSTOM_OBJ):
+            raise CaptureError(f"the exported program takes {spec.arg}, a {spec.kind.name}")
+        hints[name] = param_hint(name)
+        if spec.kind in WEIGHTS:
+            weights.add(name)
+    return Inputs(hints, frozenset(weights))
+
+
+def _writes(program: ExportedProgram) -> Mapping[int, str]:
+    """Positions of outputs that stand for mutations, and the placeholders these overwrite."""
+    signature = program.graph_signature
+    buffers = {s.target: getattr(s.arg, "name", "") for s in signature.input_specs}
+    writes: dict[int, str] = {}
+    for position, spec in enumerate(signature.output_specs):
+        if spec.kind in WRITES:
+            assert spec.target is not None, "a mutation names its target"
+            writes[position] = buffers.get(spec.target) or spec.target
+        elif spec.kind not in RESULTS:
+            raise CaptureError(f"the exported program returns {spec.arg}, a {spec.kind.name}")
+    return writes

@@ -1,0 +1,32 @@
+"""The only package that launches work: plans become callables here.
+
+Names load on first use, so that compile workers need not import torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from effcomp.runtime.executable import Executable
+    from effcomp.runtime.loading import load, release
+
+__all__ = ["Executable", "load", "release"]
+
+_HOMES = {
+    "Executable": "effcomp.runtime.executable",
+    "load": "effcomp.runtime.loading",
+    "release": "effcomp.runtime.loading",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from the module that defines it."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
