@@ -18,7 +18,7 @@ from torch.fx import Node
 from effcomp.capture.builder import Builder
 from effcomp.capture.origin import source_line
 from effcomp.errors import CaptureError
-from effcomp.ir import SPECS, Dim, Graph, Trait, Value
+from effcomp.ir import SPECS, Dim, Graph, Op, Trait, Value
 from effcomp.ir.dims import contiguous_strides
 
 
@@ -40,7 +40,8 @@ class Results:
     params: Sequence[Value]
     outputs: list[Value] = field(default_factory=list[Value])
     strides: list[tuple[Dim, ...] | None] = field(default_factory=list[tuple[Dim, ...] | None])
-    owners: dict[Value, Node | None] = field(default_factory=dict[Value, Node | None])
+    owners: dict[Value, Node] = field(default_factory=dict[Value, Node])
+    producers: dict[Value, Op] = field(default_factory=dict[Value, Op])
 
     def add(self, node: Any, found: Any) -> None:
         """Append an output: the traced node (or constant), and what it became."""
@@ -75,8 +76,9 @@ class Results:
 
     def _memory_of(self, value: Value) -> Value:
         """The value whose memory a chain of views looks at."""
-        producers = {r: op for op in self.builder.ops for r in op.results}
-        while (op := producers.get(value)) and Trait.VIEW in SPECS[op.name].traits:
+        if not self.producers:
+            self.producers = {r: op for op in self.builder.ops for r in op.results}
+        while (op := self.producers.get(value)) and Trait.VIEW in SPECS[op.name].traits:
             value = op.operands[0]
         return value
 

@@ -36,7 +36,7 @@ def call_torch(
         target=str(target),
         args=plain,
         kwargs=named,
-        types=tuple(_type_text(b, t) for t in tensors),
+        types=tuple(_type_text(b, o) if isinstance(o, Tensor) else "" for o in outputs),
         why=why,
         effects=has_effects(target),
     )

@@ -137,15 +137,21 @@ class Emitter:
         *,
         results: int,
         dropped: int = 0,
+        kept: Sequence[bool] = (),
     ) -> tuple[BufferArg, ...]:
-        """Emit a call with any number of results; the `dropped` last ones are not kept."""
+        """Emit a call with any number of results; the `dropped` last ones are not kept.
+
+        `kept` says it for each thing returned, where they are not the last.
+        """
         made = tuple(range(self._count, self._count + results))
         self._count += results
+        ids = iter(made)
+        named = [next(ids) if keep else None for keep in kept or [True] * results]
         self.calls.append(
             AtenCall(
                 target,
                 tuple(map(self.arg, args)),
-                (*made, *[None] * dropped),
+                (*named, *[None] * dropped),
                 tuple((name, self.arg(value)) for name, value in (kwargs or {}).items()),
             )
         )

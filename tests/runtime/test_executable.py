@@ -22,13 +22,11 @@ from effcomp.plan.schema import (
     OutputRef,
     Plan,
     Port,
-    RegionKernel,
-    RunRegion,
     TagArg,
     ViewPlace,
 )
 from effcomp.runtime import load, release
-from tests.runtime.plans import aten, buffer, call, plan, port, region_plan
+from tests.runtime.plans import buffer, call, plan, port
 
 CPU = torch.device("cpu")
 
@@ -377,33 +375,6 @@ def test_writing_an_output_through_views() -> None:
     x = torch.randn(3)
     (out,) = load(halves, CPU)([x])
     torch.testing.assert_close(out, torch.cat([-x, x.exp()]))
-
-
-@pytest.mark.parametrize("first", [OutputPlace(), ArenaPlace(0, 0)])
-def test_regions(first: OutputPlace | ArenaPlace) -> None:
-    run = load(region_plan(first=first), CPU)
-    w = torch.randn(8)
-    for rows in (3, 5):
-        x = torch.randn(rows, 8)
-        big, sums = run([x, w])
-        want = torch.relu(x * w) + 1
-        torch.testing.assert_close(big, want)
-        torch.testing.assert_close(sums, want.sum(-1))
-
-
-def test_a_region_never_hands_on_what_it_read() -> None:
-    same = plan(
-        ports=[port("x", 4)],
-        buffers=[buffer(InputPlace(0), 4), buffer(OutputPlace(), 4), buffer(OutputPlace(), 4)],
-        kernels=[RegionKernel("view", (aten("view_as.default", 0, 0, to=[1]),), 1, (1, 1), "d")],
-        steps=[RunRegion("d", (0,), (1, 2))],
-        outputs=[1, 2],
-    )
-    x = torch.ones(4)
-    a, b = load(same, CPU)([x])
-    a.add_(1)
-    b.add_(2)
-    assert (x.tolist(), a.tolist(), b.tolist()) == ([1] * 4, [2] * 4, [3] * 4)
 
 
 def test_threads_share_an_executable() -> None:

@@ -18,8 +18,9 @@ def call(
 ) -> tuple[Type, ...]:
     """Call torch's operator `target` ("aten.sort.stable"), with the captured result types `types`.
 
+    An empty type stands where the operator returns no tensor (None or a size): that is no result.
     `args` and `kwargs` (pairs of name and value) hold the argument list, operands as Ref(i).
     `why` says why the op is not modelled; `effects` marks calls that keep program order (random
     numbers, in-place writes). `is_pure` reads `effects`.
     """
-    return tuple(parse_type(t) for t in types)
+    return tuple(parse_type(t) for t in types if t)

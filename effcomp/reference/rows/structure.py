@@ -68,4 +68,5 @@ def call(
                 return attr
 
     given = {name: filled(value) for name, value in kwargs}
-    return b.calls_many(target, [filled(a) for a in args], given, results=len(types))
+    kept = [bool(t) for t in types]
+    return b.calls_many(target, [filled(a) for a in args], given, results=sum(kept), kept=kept)
