@@ -1,5 +1,6 @@
 """A loaded plan: check the arguments, bind what their sizes need, run."""
 
+import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,8 @@ __all__ = ["Executable"]
 
 _MOST_BOUND = 64
 """Sets of sizes kept bound. Binding again costs milliseconds, a bound set some kilobytes."""
+
+_ANY_DEVICE = contextlib.nullcontext()
 
 
 class Executable:
@@ -58,7 +61,10 @@ class Executable:
         given = [*args, *self._constants]
         sizes = read_sizes(self.plan, given)
         args.clear()
-        with self._lock, torch.no_grad():
+        # A kernel is loaded on one device, which need not be the caller's current one.
+        device = self._machine.device
+        current = torch.cuda.device(device) if device.type == "cuda" else _ANY_DEVICE
+        with self._lock, torch.no_grad(), current:
             return self._call(given, sizes)
 
     def release(self) -> None:

@@ -60,20 +60,20 @@ class CompiledKernel:
         pointers = tuple((positions[position], id) for position, id in late)
         run, function, metadata, index = self.run, self.function, self.metadata, self.index
         stream: Callable[[int], int] = torch._C._cuda_getCurrentRawStream  # pyright: ignore[reportAttributeAccessIssue]
+        name = self.kernel.function
         x, y, z = grid
         fixed = tuple(full)
-        if not pointers:
-
-            def launch_fixed(slots: Slots) -> None:
-                run(x, y, z, stream(index), function, metadata, None, None, None, *fixed)
-
-            return launch_fixed
 
         def launch(slots: Slots) -> None:
-            values = list(fixed)
-            for position, id in pointers:
-                values[position] = slots[id].data_ptr()
-            run(x, y, z, stream(index), function, metadata, None, None, None, *values)
+            values: Sequence[Any] = fixed
+            if pointers:
+                values = list(fixed)
+                for position, id in pointers:
+                    values[position] = slots[id].data_ptr()
+            try:
+                run(x, y, z, stream(index), function, metadata, None, None, None, *values)
+            except RuntimeError as error:
+                raise KernelError(f"kernel {name} did not launch: {error}") from error
 
         return launch
 

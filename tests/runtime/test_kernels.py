@@ -222,6 +222,27 @@ def test_equal_kernels_are_cached_on_disk(tmp_path, monkeypatch) -> None:
     compile_kernel(kernels[0], 90)
 
 
+def test_launches_put_arguments_in_their_places(monkeypatch) -> None:
+    from effcomp.runtime.kernels import CompiledKernel
+
+    launched: list[tuple] = []
+    monkeypatch.setattr(torch._C, "_cuda_getCurrentRawStream", lambda _: 7, raising=False)
+    kernel = CompiledKernel.__new__(CompiledKernel)
+    kernel.kernel, kernel.function, kernel.metadata, kernel.index = add_kernel(), "f", "m", 0
+    kernel.run = lambda *args: launched.append(args)
+    a, b, c = (torch.ones(4) for _ in range(3))
+    kernel.bind([a, None, c, 4], [(1, 2)], (1, 2, 3))([None, None, b])
+    pointers = (a.data_ptr(), b.data_ptr(), c.data_ptr())
+    assert launched == [(1, 2, 3, 7, "f", "m", None, None, None, *pointers, 4, 32)]
+
+    def fail(*_) -> None:
+        raise RuntimeError("Triton Error [CUDA]: invalid argument")
+
+    kernel.run = fail
+    with pytest.raises(KernelError, match=r"kernel add did not launch: .*invalid argument"):
+        kernel.bind([a, b, c, 4], [], (1, 1, 1))([])
+
+
 @pytest.mark.gpu
 def test_compiled_kernels() -> None:
     cuda = torch.device("cuda")
