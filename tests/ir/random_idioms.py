@@ -3,12 +3,13 @@
 import math
 
 from effcomp.ir import Value, ops
+from effcomp.ir.dims import dim
 from effcomp.ir.types import TensorType
 from tests.ir.growing import Grower, is_float
 from tests.ir.random_steps import Step
 
 IDIOMS: dict[str, Step] = {}
-E, V, R, N = ops.elementwise, ops.view, ops.reduction, ops.nn
+E, V, R, L, N = ops.elementwise, ops.view, ops.reduction, ops.indexing, ops.nn
 
 
 def idiom(function: Step) -> Step:
@@ -192,3 +193,94 @@ def residual(g: Grower) -> None:
         return
     branch = g.add(E.mul, g.add(E.tanh, x), g.number(x.dtype))
     g.keep(g.add(E.add, x, branch))
+
+
+@idiom
+def weight_arithmetic(g: Grower) -> None:
+    """A product with a weight that is computed from weights."""
+    if (x := g.pick(least=2)) is None:
+        return
+    kind = TensorType(x.dtype, (4, x.shape[-1]))
+    weight = g.param(kind, weight=True)
+    match g.integer(0, 2):
+        case 0:
+            made = g.add(E.add, weight, g.scaled(g.param(kind, weight=True), 0.5))
+        case 1:
+            made = g.add(V.concat, weight, g.param(kind, weight=True), dim=0)
+        case _:
+            row = g.param(TensorType(x.dtype, (x.shape[-1],)), weight=True)
+            made = g.add(E.mul, weight, g.add(E.add, row, g.constant(1.0, x.dtype)))
+    g.keep(g.scaled(g.add(N.linear, x, made), 0.4))
+
+
+@idiom
+def split_projection(g: Grower) -> None:
+    """One linear, cut into parts that go different ways."""
+    if (x := g.pick(least=2)) is None:
+        return
+    weight = g.param(TensorType(x.dtype, (8, x.shape[-1])), weight=True)
+    found = g.scaled(g.add(N.linear, x, weight), 0.4)
+    low = g.add(V.slice_, found, dim=-1, start=0, stop=4)
+    high = g.add(V.slice_, found, dim=-1, start=4, stop=8)
+    g.keep(low, g.add(E.mul, low, g.add(E.silu, high)))
+
+
+@idiom
+def masked_softmax(g: Grower) -> None:
+    """softmax(where(mask, scores, -inf)) @ v with a causal mask."""
+
+    def square(v: Value) -> bool:
+        return is_float(v) and len(v.shape) >= 3
+
+    if (x := g.pick(square)) is None:
+        return
+    rank, rows = len(x.shape), x.shape[-2]
+    turned = g.add(V.permute, x, dims=(*range(rank - 2), rank - 1, rank - 2))
+    scores = g.scaled(g.add(N.matmul, x, turned), 0.6)
+    ones = g.add(V.full, shape=(rows, rows), value=True, dtype="bool")
+    allowed = g.add(V.triangle, ones)
+    if g.chance(2):
+        scores = g.add(E.where, allowed, scores, g.constant(-1e4, x.dtype))
+    else:
+        zero, low = g.constant(0.0, x.dtype), g.constant(-1e4, x.dtype)
+        scores = g.add(E.add, scores, g.add(E.where, allowed, zero, low))
+    g.keep(g.add(N.matmul, g.add(N.softmax, scores, dim=-1), x))
+
+
+@idiom
+def cache_update(g: Grower) -> None:
+    """New rows written into a cache that the caller keeps, and the whole cache read."""
+    if (x := g.pick(least=2)) is None:
+        return
+    written = [op.operands[0] for op in g.ops if op.name == "state.write"]
+    if len(written) > 1 or g.value_of(x.shape[-2]) > 9:
+        return
+    rows = x.shape[-2]
+    cache = g.param(TensorType(x.dtype, (*x.shape[:-2], 9, x.shape[-1])), plain=True)
+    g.pool.remove(cache)  # nobody else reads it before the write
+    rank = len(x.shape)
+    if isinstance(rows, int) and rows <= 8 and g.chance(2):
+        updated = g.add(L.slice_scatter, cache, x, dim=rank - 2, start=1, stop=1 + rows)
+    else:
+        at = g.index_below(9, g.add(V.iota, size=rows, start=2))
+        updated = g.add(L.index_put, cache, x, at, dims=(rank - 2,))
+    g.ops.append(ops.state.write.build(cache, updated))
+    g.keep(updated)
+
+
+@idiom
+def heads_of_keys(g: Grower) -> None:
+    """Grouped queries: each key head repeated for its queries."""
+
+    def fits(v: Value) -> bool:
+        return is_float(v) and len(v.shape) == 4
+
+    if (k := g.pick(fits)) is None:
+        return
+    batch, groups, rows, width = k.shape
+    spread = g.add(V.reshape, k, shape=(batch, groups, 1, rows, width))
+    spread = g.add(V.broadcast_to, spread, shape=(batch, groups, 2, rows, width))
+    repeated = g.add(V.reshape, spread, shape=(batch, dim(groups * 2), rows, width))
+    if g.fits(repeated.shape):
+        q = g.add(E.tanh, repeated)
+        g.keep(g.add(N.attention, q, repeated, repeated, scale=0.5, causal=g.chance(2)))

@@ -40,7 +40,7 @@ def check_pass(change: Change, graph: Graph, args: Sequence[Arg]) -> Graph:
     wide = in_float64(graph)
     _check(change, wide, [_wide(a) for a in args], "f64")
     dtype = narrowest_of(graph)
-    if not any(map(_is_discrete, graph.walk())):
+    if not any(map(is_discrete, graph.walk())):
         return _check(change, graph, args, dtype)
     after = apply(change, graph)
     verify(after)
@@ -84,10 +84,26 @@ def compare(before: Graph, after: Graph, args: Sequence[Arg], dtype: str) -> Non
     """Fail unless both compute the same from copies of `args`, within the tolerance of `dtype`."""
     first, second = [_copy(a) for a in args], [_copy(a) for a in args]
     expected, found = evaluate(before, first), evaluate(after, second)
+    assert_alike(found, expected, second, first, dtype, args)
+
+
+def assert_alike(
+    found: Sequence[Any],
+    expected: Sequence[Any],
+    found_args: Sequence[Arg],
+    expected_args: Sequence[Arg],
+    dtype: str,
+    given: Sequence[Arg],
+) -> None:
+    """Fail unless outputs, and arguments as they were left, agree within `dtype`'s tolerance.
+
+    `given` are the arguments before the call: with the outputs they say what counts as small.
+    """
     assert len(expected) == len(found), f"{len(expected)} outputs became {len(found)}"
-    scale = max((_size(a) for a in (*args, *expected)), default=0.0)
+    scale = max((_size(a) for a in (*given, *expected)), default=0.0)
     pairs = [(f"output {i}", a, b) for i, (a, b) in enumerate(zip(found, expected, strict=True))]
-    pairs += [(f"argument {i}", a, b) for i, (a, b) in enumerate(zip(second, first, strict=True))]
+    left = enumerate(zip(found_args, expected_args, strict=True))
+    pairs += [(f"argument {i}", a, b) for i, (a, b) in left]
     for what, a, b in pairs:
         if not isinstance(b, torch.Tensor):
             assert a == b, f"{what} is {a}, expected {b}"
@@ -153,7 +169,8 @@ def _wide_attr(name: str, attr: Attr) -> Attr:
             return attr
 
 
-def _is_discrete(op: Op) -> bool:
+def is_discrete(op: Op) -> bool:
+    """Whether a rounding error may decide what this op gives."""
     return op.name in DISCRETE and any(
         isinstance(v.type, TensorType) and v.dtype in FLOATS for v in op.operands
     )

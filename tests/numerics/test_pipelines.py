@@ -15,7 +15,7 @@ from tests.numerics.passes import check_pass
 def test_pipelines_keep_the_numbers(target: str, training: bool) -> None:
     pipeline = pipeline_for(TARGETS[target], training=training, horizontal_rows=64)
 
-    @settings(max_examples=8, deadline=None)
+    @settings(max_examples=20, deadline=None)
     @given(random_programs())
     def check(program: Program) -> None:
         after = check_pass(pipeline, program.graph, program.arguments())

@@ -168,17 +168,23 @@ def _product(group: Group, problem: Problem, builder: Builder, config: Config) -
     else:
         b_offset = offset_of((*index[:-2], N), (*b_strides[:-2], b_strides[-1]))
         b_step = b_strides[-2]
-    sides = (
-        Side(
-            group.memory[a].pointer,
-            builder.simplify(a_offset),
-            a_strides[-1],
-            builder.edges(("m",)),
-        ),
-        Side(group.memory[b].pointer, builder.simplify(b_offset), b_step, builder.edges(("n",))),
-    )
     template = "matmul_block" if problem.rows != 1 else "matvec_block"
+    a_found = builder.simplify(a_offset)
+    if template == "matmul_block":
+        a_found = _along(a_found, M)
+    b_found = _along(builder.simplify(b_offset), N)
+    sides = (
+        Side(group.memory[a].pointer, a_found, a_strides[-1], builder.edges(("m",))),
+        Side(group.memory[b].pointer, b_found, b_step, builder.edges(("n",))),
+    )
     return builder.product(template, sides, problem.depth, config.k, _precision(a.dtype))
+
+
+def _along(offset: Any, axis: Any) -> Any:
+    """An offset that varies along `axis`: the templates want a block of pointers there."""
+    if axis not in getattr(offset, "free_symbols", ()):
+        raise Uncovered(f"an operand of the product has one element along {axis}")
+    return offset
 
 
 def _precision(dtype: str) -> str:
