@@ -241,6 +241,8 @@ def section_codegen(graph: Graph) -> Plan:
                 print(f"call    {out or call.target}  {cost.bytes} bytes, {cost.flops} FLOPs")
             case _:
                 raise AssertionError("a region: those are for the CPU")
+    for note in plan.notes:
+        print(f"note: {note}")
     kernels = [kernel for kernel in plan.kernels if isinstance(kernel, TritonKernel)]
     print(f"\n# {kernels[0].function}, one of {len(kernels)} kernels\n{kernels[0].source}")
     assert load_plan(dump_plan(plan)) == plan

@@ -25,7 +25,7 @@ from rich.table import Table
 from torch import Tensor
 
 from effcomp.api import Compilation, backend, recording
-from effcomp.explanation import report_of
+from effcomp.explanation import GroupReport, report_of
 
 MODEL = Path(__file__).parent / "models" / "flux-glyphs"
 sys.path.insert(0, str(MODEL))  # the model's own scripts
@@ -71,7 +71,7 @@ def _wait() -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--text", default="Flux", help="letters and digits to draw")
     parser.add_argument("--colour", default="yellow", choices=glyphs.COLOURS)
     parser.add_argument("--style", default="stripes", choices=glyphs.STYLES)
@@ -120,19 +120,29 @@ def show_steps(records: list[Compilation]) -> None:
         )
         for note in report.notes:
             console.print(f"  note: {note}")
-        title = f"The {LARGEST} steps that move most"
-        table = Table("", "step", "MiB", "GFLOP", "model source", title=title)
-        for group in sorted(report.groups, key=lambda g: -g.bytes)[:LARGEST]:
-            size, work = f"{group.bytes / 2**20:.2f}", f"{group.flops / 1e9:.3f}"
-            table.add_row(group.kind, group.label, size, work, group.loc)
+        title = f"The {LARGEST} kinds of step that move most"
+        table = Table("", "step", "times", "MiB", "GFLOP", "first in the model", title=title)
+        alike: dict[tuple[str, str], list[GroupReport]] = {}
+        for group in report.groups:
+            alike.setdefault((group.kind, group.label), []).append(group)
+        largest = sorted(alike.items(), key=lambda item: -_bytes(item[1]))[:LARGEST]
+        for (kind, label), groups in largest:
+            size, work = _bytes(groups) / 2**20, sum(g.flops for g in groups) / 1e9
+            table.add_row(
+                kind, label, str(len(groups)), f"{size:.1f}", f"{work:.2f}", groups[0].loc
+            )
         console.print(table)
+
+
+def _bytes(groups: list[GroupReport]) -> int:
+    return sum(group.bytes for group in groups)
 
 
 def main() -> int:
     arguments = parse()
     device = torch.device(arguments.device)
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    model, conditions = glyphs.load(device=device, dtype=dtype)
+    model, conditions = glyphs.load(device=str(device), dtype=dtype)
     count = len(arguments.text)
     wanted = (
         torch.tensor([glyphs.CHARS.index(c) for c in arguments.text]),

@@ -7,6 +7,7 @@ from effcomp.codegen.aliasing import may_alias
 from effcomp.codegen.layout import strides_of
 from effcomp.ir import Dim, Op, SizeType, Value, print_dim
 from effcomp.ir.cost import op_bytes, op_flops
+from effcomp.ir.dims import dim
 from effcomp.plan.schema import (
     ArenaPlace,
     Arg,
@@ -49,11 +50,13 @@ def spec_of_value(value: Value) -> TensorSpec:
 class Draft:
     """What has been written so far.
 
-    `at` is the buffer of each tensor value. `shares` maps the buffer of a call's result to buffers
+    `at` is the buffer of each tensor value; `shown` are the views that nothing has read yet, as
+    offsets into another value's memory. `shares` maps the buffer of a call's result to buffers
     whose memory it may lie in; `takeovers` are (step, result, operand): buffers that may be one.
     """
 
     at: dict[Value, int] = field(default_factory=dict[Value, int])
+    shown: dict[Value, tuple[Value, Dim]] = field(default_factory=dict[Value, tuple[Value, Dim]])
     buffers: list[Buffer] = field(default_factory=list[Buffer])
     steps: list[Step] = field(default_factory=list[Step])
     costs: list[Cost] = field(default_factory=list[Cost])
@@ -82,11 +85,23 @@ class Draft:
         """The buffer for what a call returns."""
         return self.place(value, CallPlace(PENDING))
 
+    def show(self, value: Value, base: Value, offset: Dim = 0) -> None:
+        """Let a value be the memory of `base`; its buffer is made when something reads it."""
+        root, start = (base, 0) if base in self.at else self.shown[base]
+        self.shown[value] = root, dim(start + offset)
+
+    def buffer(self, value: Value) -> int:
+        """The buffer that holds a value."""
+        if value not in self.at:
+            self.at[value] = self.view(value, value.shape, strides_of(value))
+        return self.at[value]
+
     def view(
         self, value: Value, shape: Sequence[Dim], strides: Sequence[Dim], offset: Dim = 0
     ) -> int:
         """A buffer that shows the memory of `value` under another shape; equal views are one."""
-        of = self.at[value]
+        base, start = (value, 0) if value in self.at else self.shown[value]
+        of, offset = self.at[base], dim(start + offset)
         spec = tensor_spec(value.dtype, shape, strides)
         if offset == 0 and spec == self.buffers[of].spec:
             return of
@@ -99,7 +114,7 @@ class Draft:
         """An operand as a call's argument."""
         if isinstance(value.type, SizeType):
             return SizeArg(expr(value.type.expr))
-        return BufferArg(self.at[value])
+        return BufferArg(self.buffer(value))
 
     def step(self, step: Step, op: Op | None = None) -> None:
         """Append a step; `op` where the step stands for that op's whole cost."""

@@ -9,7 +9,8 @@ from effcomp.codegen.kernel import KernelLaunch, Refusal
 from effcomp.codegen.library import linear, matmul, run_calls
 from effcomp.codegen.lowering import Lowering
 from effcomp.codegen.triton import emit_group
-from effcomp.ir import Dim, Graph, Op, Value
+from effcomp.ir import SPECS, Dim, Graph, Op, Value
+from effcomp.ir.dims import same_shape
 from effcomp.plan.schema import Arg, BufferArg, Launch, RunRegion, SizeArg
 
 
@@ -32,7 +33,7 @@ def product_group(low: Lowering, op: Op) -> None:
         product, epilogue = _split(op)
         (linear if product.name == "nn.linear" else matmul)(low, product)
         if epilogue is not None:
-            group(low, epilogue)
+            group(low, _on_one_domain(low, epilogue))
 
 
 def body_calls(low: Lowering, op: Op) -> None:
@@ -58,8 +59,9 @@ def region(low: Lowering, op: Op) -> None:
     """Run a group as a region: ATen calls that the runtime may compile together."""
     kernel = low.region_of(_body(op))
     draft = low.draft
-    inputs = tuple(draft.at[v] for v in op.operands)
-    outputs = tuple(draft.arena(r) for r in op.results)
+    inputs = tuple(map(draft.buffer, op.operands))
+    # A region hands on what its calls return; an arena buffer would cost a copy.
+    outputs = tuple(draft.returned(r) for r in op.results)
     digest = draft.add_kernel(kernel)
     draft.step(RunRegion(digest, inputs, outputs, kernel.function), op)
 
@@ -81,7 +83,7 @@ def launch(low: Lowering, op: Op) -> str:
 
 
 def _argument(low: Lowering, arg: Value | Dim) -> Arg:
-    return BufferArg(low.draft.at[arg]) if isinstance(arg, Value) else SizeArg(expr(arg))
+    return BufferArg(low.draft.buffer(arg)) if isinstance(arg, Value) else SizeArg(expr(arg))
 
 
 def _offer_takeovers(low: Lowering, op: Op) -> None:
@@ -90,7 +92,7 @@ def _offer_takeovers(low: Lowering, op: Op) -> None:
     for result in op.results:
         for operand in op.operands:
             if may_take_over(op, operand, result):
-                draft.takeovers.append((len(draft.steps), draft.at[result], draft.at[operand]))
+                draft.takeovers.append((len(draft.steps), draft.at[result], draft.buffer(operand)))
 
 
 def _note_refusal(low: Lowering, op: Op, label: str, reason: str) -> None:
@@ -119,3 +121,27 @@ def _split(op: Op) -> tuple[Op, Op | None]:
     epilogue = Graph(f"{body.name}_epilogue", params, tuple(rest), body.outputs)
     read = tuple(given[v] for v in params)
     return product, replace(op, name="fused.pointwise", operands=read, body=epilogue)
+
+
+def _on_one_domain(low: Lowering, op: Op) -> Op:
+    """An epilogue's results may be reshapes of each other; those of a pointwise group may not.
+
+    Results of another shape than the first are computed in its shape, into views of their buffers.
+    """
+    body = _body(op)
+    domain = op.results[0].shape
+    results: list[Value] = []
+    outputs: list[Value] = []
+    reshapes: list[Op] = []
+    for result, output in zip(op.results, body.outputs, strict=True):
+        if not same_shape(result.shape, domain) and result.strides is None:
+            low.draft.arena(result)
+            reshapes.append(SPECS["tensor.reshape"].build(output, shape=domain))
+            output = reshapes[-1].result
+            result = Value(output.type, result.hint)
+            low.draft.show(result, op.results[len(results)])
+            low.draft.buffer(result)
+        results.append(result)
+        outputs.append(output)
+    body = replace(body, ops=(*body.ops, *reshapes), outputs=tuple(outputs))
+    return replace(op, results=tuple(results), body=body)

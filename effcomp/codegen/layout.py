@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from effcomp.ir import Dim, Op, TensorType, Value, attr
-from effcomp.ir.dims import contiguous_strides, dim, product, same
+from effcomp.ir.dims import contiguous_strides, dim, interval, product, same
 from effcomp.ir.ops.infer import axis
 
 Strides = tuple[Dim, ...]
@@ -134,3 +134,50 @@ def _steps_evenly(dims: Sequence[tuple[Dim, Dim]]) -> bool:
         same(step, dim(inner_size * inner_step))
         for (_, step), (inner_size, inner_step) in pairwise(dims)
     )
+
+
+# Layouts that torch's own kernels return: stating them saves a copy.
+
+
+def returned_strides(op: Op, kind: str) -> Strides | None:
+    """The strides in which torch returns an op's result on a kind of target; None for row-major.
+
+    A hint: a result that comes back otherwise is copied, and the runtime counts it.
+    """
+    match op.name:
+        case "nn.attention":
+            return _attention_strides(op.operands[0], kind)
+        case "nn.conv":
+            return _conv_strides(op)
+        case _:
+            return None
+
+
+def _attention_strides(q: Value, kind: str) -> Strides | None:
+    """[..., M, H, D] in memory on a CPU; on a GPU the order of q, which cuDNN and flash keep."""
+    heads, rows = strides_of(q)[-3:-1]
+    if kind != "cpu" and interval(dim(rows - heads), {})[0] < 0:
+        return None
+    *lead, h, m, d = q.shape
+    found = contiguous_strides((*lead, m, h, d))
+    return (*found[:-3], found[-2], found[-3], found[-1])
+
+
+def _conv_strides(op: Op) -> Strides | None:
+    """Channels last where the operand or the weight is, as torch suggests to its backends."""
+    if any(_is_channels_last(v) for v in op.operands[:2]):
+        return channels_last_strides(op.result.shape)
+    return None
+
+
+def _is_channels_last(value: Value) -> bool:
+    last = channels_last_strides(value.shape)
+    row_major = is_row_major(value.shape, strides_of(value))
+    return not row_major and same_layout(value.shape, strides_of(value), last)
+
+
+def channels_last_strides(shape: Sequence[Dim]) -> Strides:
+    """Strides of [B, C, *S] lying in memory as [B, *S, C]."""
+    batch, channels, *space = shape
+    found = contiguous_strides((batch, *space, channels))
+    return (found[0], found[-1], *found[1:-1])

@@ -59,13 +59,11 @@ def run_calls(low: Lowering, op: Op, region: RegionKernel, *, label: str) -> Non
     draft = low.draft
     local: dict[int, Arg] = {i: draft.arg(v) for i, v in enumerate(op.operands)}
     if op.name in IN_PLACE:
-        draft.at[op.result] = draft.at[op.operands[0]]
+        draft.at[op.result] = draft.buffer(op.operands[0])
         local |= dict.fromkeys(region.outputs, local[0])
-    out = _out_overload(low, op, region)
-    homes = _homes(low, op, region, local, placed=bool(out))
-    used = {i for call in region.calls for i in _locals_read(call)}
+    homes = _homes(low, op, region, local)
+    used = {i for call in region.calls for i in _locals_read(call)} | homes.keys()
     used.update(r for r, v in zip(region.outputs, op.results, strict=True) if low.is_read(v))
-    used.update(homes)
     for call in region.calls:
         args = tuple(_bind(a, local) for a in call.args)
         kwargs = tuple((name, _bind(a, local)) for name, a in call.kwargs)
@@ -74,27 +72,46 @@ def run_calls(low: Lowering, op: Op, region: RegionKernel, *, label: str) -> Non
         local |= {r: BufferArg(buffer) for r, buffer in made.items()}
         placed = tuple(None if r is None else made[r] for r in results)
         whole = op if call is region.calls[-1] else None
+        out = _out_overload(low, call, homes)
         draft.call(AtenCall(call.target, args, placed, kwargs), out=out, label=label, op=whole)
     _copy_rest(low, op, region, local, label)
 
 
-def _homes(
-    low: Lowering, op: Op, region: RegionKernel, local: Mapping[int, Arg], *, placed: bool
-) -> dict[int, int]:
+def _homes(low: Lowering, op: Op, region: RegionKernel, local: Mapping[int, Arg]) -> dict[int, int]:
     """Which buffer each local id of an output is computed into.
 
     Not the outputs that are inputs of the region or come twice, nor those whose place is memory
     that later calls may still read: these are copied at the end.
     """
-    homes: dict[int, int] = {}
+    values: dict[int, Value] = {}
     for r, value in zip(region.outputs, op.results, strict=True):
-        if r in local or r in homes or _overwrites_input(low, value):
-            continue
-        if placed:
-            homes[r] = low.draft.arena(value)
-        elif low.is_read(value):
-            homes[r] = low.draft.returned(value)
-    return homes
+        if r not in local and not _overwrites_input(low, value):
+            values.setdefault(r, value)
+    placed = {
+        r
+        for call in region.calls
+        if call.target in OUT_OVERLOADS and all(r in values for r in call.results)
+        for r in call.results
+        if r is not None and _row_major(call, values)
+    }
+    return {
+        r: low.draft.arena(value) if r in placed else low.draft.returned(value)
+        for r, value in values.items()
+        if r in placed or low.is_read(value)
+    }
+
+
+def _row_major(call: AtenCall, values: Mapping[int, Value]) -> bool:
+    made = [values[r] for r in call.results if r is not None]
+    return all(is_row_major(v.shape, strides_of(v)) for v in made)
+
+
+def _out_overload(low: Lowering, call: AtenCall, homes: Mapping[int, int]) -> str:
+    """The overload that writes all results where they belong, if the operator has it."""
+    buffers = [homes.get(r) if r is not None else None for r in call.results]
+    if any(b is None or isinstance(low.draft.buffers[b].place, CallPlace) for b in buffers):
+        return ""
+    return OUT_OVERLOADS.get(call.target, "")
 
 
 def _overwrites_input(low: Lowering, value: Value) -> bool:
@@ -117,18 +134,6 @@ def _copy_rest(
         assert isinstance(source, BufferArg), f"{op.name} returns a size as a tensor"
         if low.draft.at.get(value) != source.id:
             low.draft.copy(source.id, low.draft.arena(value), label=label)
-
-
-def _out_overload(low: Lowering, op: Op, region: RegionKernel) -> str:
-    """The overload that writes all results in place, where the op is one call that has it."""
-    if len(region.calls) != 1:
-        return ""
-    (call,) = region.calls
-    if call.results != region.outputs or any(_overwrites_input(low, r) for r in op.results):
-        return ""
-    if not all(is_row_major(r.shape, strides_of(r)) for r in op.results):
-        return ""
-    return OUT_OVERLOADS.get(call.target, "")
 
 
 def _locals_read(call: AtenCall) -> list[int]:
@@ -163,7 +168,7 @@ def linear(low: Lowering, op: Op) -> None:
     draft.arena(op.result)
     (n, k), (step_n, step_k) = weight.shape, strides_of(weight)
     operands = (
-        *(BufferArg(draft.at[b]) for b in bias),
+        *(BufferArg(draft.buffer(b)) for b in bias),
         BufferArg(draft.view(x, flat, x_strides)),
         BufferArg(draft.view(weight, (k, n), (step_k, step_n))),
     )
@@ -209,7 +214,7 @@ def write(low: Lowering, op: Op) -> None:
     """Copy into the caller's tensor, unless the value was computed there."""
     target, source = op.operands
     if low.program.writes.get(source) is not target:
-        low.draft.copy(low.draft.at[source], low.draft.at[target], label=op.name, op=op)
+        low.draft.copy(low.draft.buffer(source), low.draft.buffer(target), label=op.name, op=op)
 
 
 def slice_put(low: Lowering, op: Op) -> None:
@@ -220,5 +225,5 @@ def slice_put(low: Lowering, op: Op) -> None:
     stepped = (*strides[:d], dim(strides[d] * attr(op, "step")), *strides[d + 1 :])
     offset = dim(strides[d] * attr(op, "start"))
     written = low.draft.view(target, source.shape, stepped, offset)
-    low.draft.at[op.result] = low.draft.at[target]
-    low.draft.copy(low.draft.at[source], written, label=op.name, op=op)
+    low.draft.at[op.result] = low.draft.buffer(target)
+    low.draft.copy(low.draft.buffer(source), written, label=op.name, op=op)

@@ -46,7 +46,7 @@ def lower_graph(graph: Graph, target: Target, *, region_of: RegionOf) -> Plan:
 
 def _start(graph: Graph, target: Target, region_of: RegionOf) -> Lowering:
     graph = snapshot_overwritten(graph)
-    program = settle_layouts(graph, write_through=target.kind == "cuda")
+    program = settle_layouts(graph, target.kind)
     read = program.graph.use_counts()
     unread = frozenset(r for op in program.graph.ops for r in op.results if r not in read)
     return Lowering(program, target, region_of, unread)

@@ -43,7 +43,7 @@ def claim_outputs(low: Lowering) -> tuple[Promise, ...]:
     """Give memory that is handed to the caller to the values that can be computed there."""
     graph, draft = low.program.graph, low.draft
     for source, target in low.program.writes.items():
-        draft.at[source] = draft.at[target]
+        draft.at[source] = draft.buffer(target)
     aliased = set(graph.params).difference(_written(low))
     made = {r for op in graph.ops for r in op.results}
     promises: dict[int, Promise] = {}
@@ -100,15 +100,14 @@ def settle_outputs(low: Lowering, promises: tuple[Promise, ...]) -> tuple[Output
 def _settle(low: Lowering, owed: Owed) -> OutputRef:
     value, draft = owed.value, low.draft
     if not owed.copied:
-        return OutputRef(buffer=draft.at[value])
+        return OutputRef(buffer=draft.buffer(value))
     if not overlaps(value.shape, owed.strides):
         return OutputRef(buffer=copied(low, value, owed.strides))
     # An expanded view: its distinct elements are copied, and shown as often as they were.
     pairs = list(zip(value.shape, owed.strides, strict=True))
     shape = tuple(1 if step == 0 else size for size, step in pairs)
     once = Value(value.tensor.with_shape(*shape), value.hint, strides_of(value))
-    draft.at[once] = draft.at[value]
-    draft.at[once] = draft.view(once, shape, strides_of(value))
+    draft.show(once, value)
     base = copied(low, once, contiguous_strides(shape))
     rows = contiguous_strides(shape)
     strides = tuple(0 if step == 0 else row for (_, step), row in zip(pairs, rows, strict=True))
@@ -124,7 +123,7 @@ def copied(low: Lowering, value: Value, strides: Strides) -> int:
     buffer = draft.place(copy, OutputPlace())
     op = replace(SPECS["tensor.copy"].build(value), results=(copy,))
     if low.target.kind == "cpu":
-        draft.copy(draft.at[value], buffer, label=op.name, op=op)
+        draft.copy(draft.buffer(value), buffer, label=op.name, op=op)
     else:
         group(low, as_group(op))
     return buffer

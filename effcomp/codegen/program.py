@@ -8,6 +8,7 @@ from effcomp.codegen.layout import (
     Strides,
     is_row_major,
     overlaps,
+    returned_strides,
     same_layout,
     strides_of,
     view_layout,
@@ -44,13 +45,13 @@ class Program:
         return self.views[value].root if value in self.views else value
 
 
-def settle_layouts(graph: Graph, *, write_through: bool) -> Program:
+def settle_layouts(graph: Graph, kind: str) -> Program:
     """Give each value the strides it will have; values that stay row-major state none.
 
-    A result that the graph returns is computed in the layout its caller needs. `write_through`
-    computes what only overwrites a param straight into that param's memory.
+    A result that the graph returns is computed in the layout its caller needs. On a GPU, what only
+    overwrites a param is computed straight into that param's memory.
     """
-    writes: Mapping[Value, Value] = direct_writes(graph) if write_through else {}
+    writes: Mapping[Value, Value] = direct_writes(graph) if kind == "cuda" else {}
     wanted = _wanted(graph, writes)
     new: dict[Value, Value] = {}
     views: dict[Value, View] = {}
@@ -59,7 +60,8 @@ def settle_layouts(graph: Graph, *, write_through: bool) -> Program:
         op = replace(op, operands=tuple(new.get(v, v) for v in op.operands))
         view = _view(op)
         results = tuple(
-            _laid_out(r, wanted.get(r, r.strides) if view is None else view[0]) for r in op.results
+            _laid_out(r, _chosen(r, op, wanted, kind) if view is None else view[0])
+            for r in op.results
         )
         new.update(zip(op.results, results, strict=True))
         if view is not None:
@@ -79,6 +81,15 @@ def _wanted(graph: Graph, writes: Mapping[Value, Value]) -> dict[Value, Strides]
         if layout is not None and not overlaps(v.shape, layout):
             wanted.setdefault(v, layout)
     return wanted
+
+
+def _chosen(
+    result: Value, op: Op, wanted: Mapping[Value, Strides], kind: str
+) -> Sequence[Dim] | None:
+    """Strides of a result with memory of its own: as needed, as stated, as torch returns it."""
+    if result in wanted:
+        return wanted[result]
+    return returned_strides(op, kind) if result.strides is None else result.strides
 
 
 def _view(op: Op) -> tuple[Strides, Dim] | None:

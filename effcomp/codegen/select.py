@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 
 from effcomp.codegen.groups import copying_view, group, product_group
-from effcomp.codegen.layout import strides_of
 from effcomp.codegen.library import library, linear, matmul, slice_put, write
 from effcomp.codegen.lowering import Lowering
 from effcomp.ir import Op, Trait, spec_of
@@ -21,8 +20,7 @@ def view(low: Lowering, op: Op) -> None:
     if found is None:
         return copying_view(low, op)
     if op.result not in low.draft.at:
-        strides = strides_of(op.result)
-        low.draft.at[op.result] = low.draft.view(found.root, op.result.shape, strides, found.offset)
+        low.draft.show(op.result, found.root, found.offset)
 
 
 WAYS: Mapping[str, Way] = {

@@ -38,7 +38,7 @@ def op_bytes(op: Op) -> Dim:
     """Bytes an op has to read and write when it runs alone; views move nothing.
 
     A lookup reads as much of its table as it returns. A group counts its operands, its results,
-    and the looked-up part of tables instead of the tables.
+    and of tables and sliced operands only the part that is read.
     """
     if Trait.VIEW in spec_of(op).traits and op.name not in (
         "tensor.concat",
@@ -122,14 +122,23 @@ def _total(values: tuple[Value, ...]) -> Dim:
 
 
 def _body_reads(body: Graph) -> Dim:
-    """Bytes of a body's params, a param only looked into counting what is looked up."""
-    tables: dict[Value, Dim] = {}
-    dense: set[Value] = set()
+    """Bytes of a body's params; of one that is only looked into or sliced, what is read of it."""
+    parts: dict[Value, Dim] = {}
+    whole: set[Value] = set()
     for op in body.ops:
         for i, v in enumerate(op.operands):
-            if op.name in _LOOKUPS and i == _LOOKUPS[op.name]:
-                tables[v] = dim(tables.get(v, 0) + _total(op.results))
+            if op.name == "tensor.slice" or i == _LOOKUPS.get(op.name, -1):
+                parts[v] = dim(parts.get(v, 0) + _total(op.results))
             else:
-                dense.add(v)
-    reads = (tables[v] if v in tables and v not in dense else value_bytes(v) for v in body.params)
+                whole.add(v)
+    reads = (_least(parts[v], v) if v not in whole and v in parts else value_bytes(v)
+             for v in body.params)  # fmt: skip
     return dim(sum(reads, start=0))
+
+
+def _least(part: Dim, value: Value) -> Dim:
+    """Slices may overlap: never more than the whole."""
+    whole = value_bytes(value)
+    if isinstance(part, int) and isinstance(whole, int):
+        return min(part, whole)
+    return part

@@ -1,6 +1,7 @@
 """Sizes: an int, or a sympy expression over named sizes such as `s0`."""
 
 import ast
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -90,7 +91,12 @@ class _DimPrinter(StrPrinter):
 
 def print_dim(value: Dim) -> str:
     """A size in Python syntax: `//` and `%` are floor division and remainder."""
-    return str(value) if isinstance(value, int) else _DimPrinter().doprint(value)
+    return str(value) if isinstance(value, int) else _print_expr(value)
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _print_expr(expr: sympy.Expr) -> str:
+    return _DimPrinter().doprint(expr)
 
 
 _BINARY: Mapping[type, Callable[[Any, Any], Any]] = {

@@ -67,7 +67,7 @@ class OpSpec:
         if len(operands) < self.required or (not self.variadic and len(operands) > most):
             raise VerifyError(f"{self.name} takes {self._arity()} operands, got {len(operands)}")
         if (body is not None) != (Trait.BODY in self.traits):
-            raise VerifyError(f"{self.name} {'needs' if body is None else 'takes no'} body")
+            raise VerifyError(f"{self.name} {'needs a' if body is None else 'takes no'} body")
         if body is not None:
             full["body"] = body
         found = self.infer(*(v.type for v in operands), **full)

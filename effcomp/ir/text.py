@@ -122,6 +122,7 @@ _OP = re.compile(
     rf"\s*(?:(?P<results>{_NAME}(?:\s*,\s*{_NAME})*)\s*=\s*)?(?P<name>[A-Za-z_][\w]*\.[\w.]+)\((?P<args>[^()]*)\)\s*"
 )
 _WHERE = re.compile(r'\s(loc|scope) ("(?:[^"\\]|\\.)*")')
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
 class _Lines:
@@ -149,7 +150,11 @@ def parse_graph(text: str) -> Graph:
     head = lines.next().strip()
     if not head.startswith("graph "):
         raise lines.fail("expected 'graph @name(...) {'")
-    graph = _parse_body(lines, head.removeprefix("graph "))
+    try:
+        graph = _parse_body(lines, head.removeprefix("graph "))
+    except (ParseError, ValueError) as error:  # from types, sizes, numbers and strings too
+        message = str(error)
+        raise (error if message.startswith("line ") else lines.fail(message)) from None
     for number, line in enumerate(lines.lines[lines.number :], lines.number + 1):
         if line.strip() and not line.lstrip().startswith("//"):
             raise ParseError(f"line {number}: text after the graph: {line.strip()!r}")
@@ -232,13 +237,8 @@ def _parse_op(lines: _Lines, line: str, env: dict[str, Value], count: int) -> Op
 
 def _body_start(text: str) -> int:
     """Where ` @name(` of a nested body begins, outside strings; -1 if there is none."""
-    quoted = False
-    for i, c in enumerate(text):
-        if c == '"' and text[i - 1] != "\\":
-            quoted = not quoted
-        if c == "@" and not quoted:
-            return i
-    return -1
+    plain = _STRING.sub(lambda found: "_" * len(found[0]), text)
+    return plain.find("@")
 
 
 def _closing(lines: _Lines, text: str) -> int:

@@ -5,7 +5,7 @@ from functools import partial
 from typing import ClassVar
 
 from effcomp.ir import Graph, Level
-from effcomp.passes.grouping import Grower, fit_epilogue
+from effcomp.passes.grouping import Facts, Grower, fit_epilogue
 from effcomp.passes.grouping.vocabulary import PRODUCTS, is_complex
 from effcomp.rewrite import Log
 from effcomp.target import TARGETS, Target
@@ -28,7 +28,7 @@ class FuseEpilogue:
     def run(self, graph: Graph, log: Log) -> Graph:
         """Let every product take in what reads it."""
         fit = partial(fit_epilogue, target=self.target)
-        grower = Grower(graph, fit, "FuseEpilogue", self.target, log)
+        grower = Grower(Facts(graph), fit, "FuseEpilogue", self.target, log)
         for node in list(grower.facts.nodes()):
             op = grower.facts.ops[node]
             if op.name in PRODUCTS and not is_complex(op):

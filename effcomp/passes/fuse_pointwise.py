@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from effcomp.ir import Graph, Level
-from effcomp.passes.grouping import Grower, fit_pointwise
+from effcomp.passes.grouping import Facts, Grower, fit_pointwise
 from effcomp.passes.grouping.vocabulary import is_pointwise
 from effcomp.rewrite import Log
 from effcomp.target import TARGETS, Target
@@ -22,7 +22,9 @@ class FusePointwise:
 
     def run(self, graph: Graph, log: Log) -> Graph:
         """Grow groups upwards from every op, then sideways, then make single ops groups."""
-        grower = Grower(graph, fit_pointwise, "FusePointwise", self.target, log)
+        grower = Grower(
+            Facts(graph, sink_views=True), fit_pointwise, "FusePointwise", self.target, log
+        )
         facts = grower.facts
         nodes = [n for n in facts.nodes() if is_pointwise(facts.ops[n])]
         for node in nodes:

@@ -1,13 +1,19 @@
 """Pass `fuse-rowwise`: reductions, norms and softmax with the arithmetic around them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from effcomp.ir import Graph, Level
-from effcomp.passes.grouping import Grower, fit_rowwise
-from effcomp.passes.grouping.vocabulary import is_row_reduction
+from effcomp.passes.grouping import Facts, Grower, fit_rowwise
+from effcomp.passes.grouping.permutes import sink_permutes
+from effcomp.passes.grouping.roofline import microseconds
+from effcomp.passes.grouping.rows import Unfit
+from effcomp.passes.grouping.vocabulary import REDUCTIONS, is_row_reduction
 from effcomp.rewrite import Log
 from effcomp.target import TARGETS, Target
+
+# How much slower than the library's a reduction alone may be: its neighbours make up for it.
+MOST_LOSS = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +28,29 @@ class FuseRowwise:
 
     def run(self, graph: Graph, log: Log) -> Graph:
         """Grow a group around every reduction: what it feeds first, then what feeds it."""
-        grower = Grower(graph, fit_rowwise, "FuseRowwise", self.target, log, lookahead=True)
-        facts = grower.facts
+        facts = Facts(sink_permutes(graph, log))
+        grower = Grower(facts, fit_rowwise, "FuseRowwise", self.target, log, lookahead=True)
         seeds = [n for n in facts.nodes() if is_row_reduction(facts.ops[n])]
         for node in seeds:
-            if grower.is_alive(node):
-                grower.grow(
-                    node,
-                    lambda n: [*grower.after(n), *grower.before(n), *grower.siblings(n)],
-                )
-                grower.kinds[node] = "fused.rowwise"
+            if not grower.is_alive(node):
+                continue
+            if reason := self._has_idle_processors(grower, node):
+                log.refused("FuseRowwise", facts.ops[node].loc, reason)
+                continue
+            grower.grow(node, lambda n: [*grower.after(n), *grower.before(n), *grower.siblings(n)])
+            grower.kinds[node] = "fused.rowwise"
         return grower.outline(wrap=False)
+
+    def _has_idle_processors(self, grower: Grower, node: int) -> str:
+        """Why the library reduces better: it splits rows where one program a row is too few."""
+        kernel = grower.kernel(node)
+        if self.target.kind == "cpu" or isinstance(kernel, Unfit):
+            return ""
+        if grower.facts.ops[node].name not in REDUCTIONS:
+            return ""
+        here = kernel.seconds(self.target)
+        library = replace(kernel, parallel=self.target.processors).seconds(self.target)
+        if here <= MOST_LOSS * library:
+            return ""
+        rows = f"{kernel.parallel:.0f} rows for {self.target.processors} processors"
+        return f"{rows}: {microseconds(here)}, split by the library {microseconds(library)}"

@@ -124,7 +124,7 @@ class OutputPlace:
 
 @dataclass(frozen=True, config=_STRICT)
 class CallPlace:
-    """Whatever tensor an AtenCall step returns; dropped after step `last`.
+    """Whatever tensor a torch operator or a region returns; dropped after step `last`.
 
     Between the calls of one op nobody states a type: such a buffer's spec has dtype "" and takes
     any tensor as it comes.

@@ -83,6 +83,10 @@ class Layout:
         return 0 in self.shape or all(n == 1 or a == b for n, a, b in pairs)
 
 
+_UNSTATED = Layout(torch.uint8, (0,), (1,))
+"""For what passes between the calls of one op: nothing is said of it, nothing checked."""
+
+
 class KernelRunner(Protocol):
     """A loaded Triton kernel."""
 
@@ -94,21 +98,21 @@ class KernelRunner(Protocol):
 
 
 class RegionRunner(Protocol):
-    """A loaded CPU region."""
+    """The regions of a plan: `regions.Regions`."""
+
+    def prepare(self, sizes: Mapping[str, int], layouts: Sequence["Layout"]) -> None:
+        """Compile what is needed for these sizes; `layouts` are of the plan's buffers."""
+        ...
 
     def bind(
         self,
         step: RunRegion,
         sizes: Mapping[str, int],
-        layouts: Sequence[Layout],
+        layouts: Sequence["Layout"],
         adoptable: Sequence[bool],
     ) -> Action:
-        """A run of the region.
-
-        `layouts` and `adoptable` are of the step's outputs; where a buffer is adoptable its slot
-        may take a new tensor of that layout instead of being filled.
-        """
-        ...  # fmt: skip
+        """A run of a region; `layouts` and `adoptable` are of the step's outputs."""
+        ...
 
 
 @dataclass(slots=True)
@@ -117,7 +121,7 @@ class Machine:
 
     device: torch.device
     kernels: Mapping[int, KernelRunner]  # by step
-    regions: Mapping[str, RegionRunner]  # by digest
+    regions: RegionRunner
     notes: Notes
 
 
@@ -177,6 +181,7 @@ def bind(
     plan = program.plan
     layouts = [_layout(buffer, sizes) for buffer in plan.buffers]
     offsets, total = arena_layout(program, layouts, machine.device)
+    machine.regions.prepare(sizes, layouts)
     workspace.reserve(total)
     template: Slots = [None] * len(plan.buffers)
     for id in range(len(plan.buffers)):
@@ -216,6 +221,8 @@ def memory_needed(
 
 def _layout(buffer: Buffer, sizes: Mapping[str, int]) -> Layout:
     spec = buffer.spec
+    if not spec.dtype:
+        return _UNSTATED
     return Layout(
         dtype_named(spec.dtype),
         tuple(evaluate(dim, sizes) for dim in spec.shape),
@@ -264,11 +271,17 @@ def _fresh_bytes(program: Program, layouts: Sequence[Layout]) -> int:
     plan = program.plan
     held = [0] * (len(plan.steps) + 1)
     for index, step in enumerate(plan.steps):
-        if isinstance(step, CallStep):
-            for id in step.call.results:
-                if id is not None and isinstance(place := plan.buffers[id].place, CallPlace):
-                    for at in range(index, min(place.last, len(plan.steps)) + 1):
-                        held[at] += layouts[id].nbytes
+        match step:
+            case CallStep(call=call):
+                made = call.results
+            case RunRegion(outputs=made):
+                pass
+            case Launch():
+                made = ()
+        for id in made:
+            if id is not None and isinstance(place := plan.buffers[id].place, CallPlace):
+                for at in range(index, min(place.last, len(plan.steps)) + 1):
+                    held[at] += layouts[id].nbytes
     outputs = (i for i, b in enumerate(plan.buffers) if isinstance(b.place, OutputPlace))
     return sum(layouts[i].nbytes for i in outputs) + max(held)
 
@@ -342,7 +355,7 @@ class _Binder:
             case RunRegion():
                 layouts = [self.layouts[id] for id in step.outputs]
                 flags = [id in adoptable for id in step.outputs]
-                return self.machine.regions[step.kernel].bind(step, self.sizes, layouts, flags)
+                return self.machine.regions.bind(step, self.sizes, layouts, flags)
             case CallStep(out=""):
                 return self._call(step)
             case CallStep():
@@ -409,6 +422,12 @@ class _Binder:
 
     def _store(self, id: int, position: int, name: str) -> Callable[[Slots, Sequence[Any]], None]:
         """Put result `position` of an operator into its buffer."""
+        if self.layouts[id] is _UNSTATED:
+
+            def keep(slots: Slots, returned: Sequence[Any]) -> None:
+                slots[id] = returned[position]
+
+            return keep
         layout, notes = self.layouts[id], self.machine.notes
         shape, strides, dtype = layout.shape, layout.strides, layout.dtype
         placed = not isinstance(self.plan.buffers[id].place, CallPlace)

@@ -10,6 +10,7 @@ import torch
 from effcomp.errors import DeviceError
 from effcomp.plan.schema import Plan
 from effcomp.runtime.bound import Bound, Machine, bind, memory_needed
+from effcomp.runtime.graphs import Graphs
 from effcomp.runtime.ports import Expectation, admit, expect, read_sizes
 from effcomp.runtime.program import Program
 from effcomp.runtime.prologue import Prologue
@@ -35,12 +36,13 @@ class Executable:
         workspaces: Workspaces,
         constants: Sequence[torch.Tensor] = (),
         prologue: Prologue | None = None,
+        graphs: Graphs | None = None,
     ) -> None:
         self.plan: Plan = program.plan
         self.last_sizes: Mapping[str, int] = {}
         self.peak_bytes = 0
         self._program, self._machine, self._workspaces = program, machine, workspaces
-        self._constants, self._prologue = tuple(constants), prologue
+        self._constants, self._prologue, self._graphs = tuple(constants), prologue, graphs
         self._expected: OrderedDict[tuple[int, ...], Expectation] = OrderedDict()
         self._bound: OrderedDict[tuple[int, ...], Bound] = OrderedDict()
         self._mutated = tuple(i for i, port in enumerate(self.plan.ports) if port.mutated)
@@ -62,7 +64,7 @@ class Executable:
     def release(self) -> None:
         """Drop everything bound; the next call binds anew."""
         with self._lock:
-            self._bound.clear()
+            self._forget()
             self._expected.clear()
 
     def _call(self, given: list[Any], sizes: dict[str, int]) -> list[Any]:
@@ -76,33 +78,57 @@ class Executable:
         mutated = [given[port] for port in self._mutated]
         write_back = admit(self.plan, expected, given, device, self._machine.notes)
         if self._prologue is not None and self._prologue.update(given):
-            self._bound.clear()
-        workspace = self._workspaces.take(device)
+            self._forget()
         try:
-            outputs = self._run(key, sizes, given, workspace)
-        finally:
-            self._workspaces.give_back(workspace)
-        _finish(mutated, outputs, write_back)
-        return outputs
-
-    def _run(
-        self, key: tuple[int, ...], sizes: dict[str, int], args: list[Any], workspace: Workspace
-    ) -> list[Any]:
-        bound = self._bound.get(key)
-        try:
-            if bound is None or bound.base is not workspace.base:
-                with torch.inference_mode(False), torch.no_grad():
-                    constants = self._prologue.results if self._prologue else ()
-                    bound = bind(self._program, self._machine, sizes, constants, workspace)
-                _keep(self._bound, key, bound)
-            else:
-                self._bound.move_to_end(key)
-            self.last_sizes, self.peak_bytes = bound.sizes, bound.peak_bytes
-            return bound.run(args)
+            outputs = self._replay(key, sizes, given)
+            if outputs is None:
+                outputs = self._run(key, sizes, given)
         except RuntimeError as error:  # torch.OutOfMemoryError is one
             if not _is_out_of_memory(error):
                 raise
             raise DeviceError(self._out_of_memory(sizes)) from error
+        self.last_sizes = sizes
+        _finish(mutated, outputs, write_back)
+        return outputs
+
+    def _run(self, key: tuple[int, ...], sizes: dict[str, int], args: list[Any]) -> list[Any]:
+        """Run step by step, in a workspace that is lent for this call."""
+        workspace = self._workspaces.take(self._machine.device)
+        try:
+            bound = self._bound.get(key)
+            if bound is None or bound.base is not workspace.base:
+                bound = self._bind(sizes, workspace)
+                if not workspace.private:
+                    _keep(self._bound, key, bound)
+            else:
+                self._bound.move_to_end(key)
+            self.peak_bytes = bound.peak_bytes
+            return bound.run(args)
+        finally:
+            self._workspaces.give_back(workspace)
+
+    def _replay(
+        self, key: tuple[int, ...], sizes: dict[str, int], args: list[Any]
+    ) -> list[Any] | None:
+        """Replay a CUDA graph; None where this call has to run step by step."""
+        if self._graphs is None:
+            return None
+
+        def run(given: list[Any]) -> list[Any]:
+            workspace = Workspace(self._machine.device, private=True)
+            return self._bind(sizes, workspace).run(given)
+
+        return self._graphs.call(key, sizes, args, run)
+
+    def _bind(self, sizes: dict[str, int], workspace: Workspace) -> Bound:
+        with torch.inference_mode(False), torch.no_grad():
+            constants = self._prologue.results if self._prologue else ()
+            return bind(self._program, self._machine, sizes, constants, workspace)
+
+    def _forget(self) -> None:
+        self._bound.clear()
+        if self._graphs is not None:
+            self._graphs.clear()
 
     def _out_of_memory(self, sizes: Mapping[str, int]) -> str:
         total, largest = memory_needed(self._program, sizes, self._machine.device)

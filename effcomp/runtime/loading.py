@@ -7,13 +7,14 @@ from typing import Literal
 import torch
 
 from effcomp.errors import DeviceError, PlanError
-from effcomp.plan.schema import Launch, Plan, RegionKernel
-from effcomp.runtime.bound import KernelRunner, Machine, RegionRunner
+from effcomp.plan.schema import Launch, Plan
+from effcomp.runtime.bound import KernelRunner, Machine
 from effcomp.runtime.executable import Executable
+from effcomp.runtime.graphs import CudaCapture, Graphs
 from effcomp.runtime.notes import Notes
 from effcomp.runtime.program import Program, analyze
 from effcomp.runtime.prologue import Prologue
-from effcomp.runtime.regions import InterpretedRegion
+from effcomp.runtime.regions import Regions
 from effcomp.runtime.workspace import Workspaces
 
 __all__ = ["load", "release"]
@@ -51,18 +52,22 @@ def load(
     machine = Machine(
         device,
         _kernels(program, device, progress, notes),
-        _regions(plan, device),
+        Regions(plan, device, regions, progress, notes),
         notes,
     )
-    executable = Executable(program, machine, _WORKSPACES, constants, prologue)
+    graphs = None
+    if device.type == "cuda" and cuda_graphs != "off":
+        graphs = Graphs(program, cuda_graphs, notes, CudaCapture.of(device))
+    executable = Executable(program, machine, _WORKSPACES, constants, prologue, graphs)
     _LOADED.add(executable)
     return executable
 
 
 def release() -> None:
-    """Free what executables keep between calls: arenas and what is bound to them."""
+    """Free what executables keep between calls: arenas, what is bound to them, CUDA graphs."""
     for executable in tuple(_LOADED):
         executable.release()
+    CudaCapture.release()
     _WORKSPACES.release()
 
 
@@ -86,11 +91,3 @@ def _kernels(
     from effcomp.runtime.kernels import load_kernels
 
     return load_kernels(program, device, progress, notes)
-
-
-def _regions(plan: Plan, device: torch.device) -> dict[str, RegionRunner]:
-    return {
-        kernel.digest: InterpretedRegion(kernel, device)
-        for kernel in plan.kernels
-        if isinstance(kernel, RegionKernel)
-    }

@@ -14,8 +14,8 @@ __all__ = ["Workspace", "Workspaces"]
 class Workspace:
     """One allocation on a device; `base` is replaced by a larger one when more is needed."""
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+    def __init__(self, device: torch.device, private: bool = False) -> None:
+        self.device, self.private = device, private
         self.base = _allocate(0, device)
         self._stream: torch.cuda.Stream | None = None
 
@@ -48,7 +48,13 @@ class Workspaces:
         self._free: dict[torch.device, list[Workspace]] = {}
 
     def take(self, device: torch.device) -> Workspace:
-        """A workspace to use until it is given back; nested and parallel calls get others."""
+        """A workspace to use until it is given back; nested and parallel calls get others.
+
+        While a CUDA stream is captured the memory has to be the capture's own: what is lent to
+        others later would be written by every replay.
+        """
+        if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+            return Workspace(device, private=True)
         with self._lock:
             free = self._free.setdefault(device, [])
             workspace = free.pop() if free else Workspace(device)
@@ -56,6 +62,8 @@ class Workspaces:
         return workspace
 
     def give_back(self, workspace: Workspace) -> None:
+        if workspace.private:
+            return
         with self._lock:
             self._free.setdefault(workspace.device, []).append(workspace)
 

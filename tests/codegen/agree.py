@@ -12,10 +12,11 @@ import torch
 from effcomp.codegen import lower_graph
 from effcomp.ir import Graph, Level, Op, SizeType, parse_graph, print_dim, verify
 from effcomp.plan.expressions import evaluate as evaluate_expr
-from effcomp.plan.schema import Plan
+from effcomp.plan.schema import Launch, Plan
 from effcomp.plan.serialize import dump_plan, load_plan
 from effcomp.reference import evaluate, region_of
 from effcomp.reference.executor import DTYPES
+from effcomp.runtime import load
 from effcomp.target import TARGETS
 from tests.codegen.kernels import FakeEmitter
 from tests.codegen.simulate import simulate
@@ -46,21 +47,33 @@ def agree(
     refuses: Callable[[Op], bool] = lambda op: False,
     sizes: Mapping[str, int] | None = None,
 ) -> Plan:
-    """Lower, run, compare outputs and what was written into arguments; returns the plan."""
+    """Lower, run, compare outputs and what was written into arguments; returns the plan.
+
+    The plan runs in the simulator, and in the real runtime where it holds no stand-in kernels.
+    """
     graph, plan, emitter = lower(text, target, monkeypatch, refuses)
-    args = arguments(graph, sizes or {"s0": 3, "s1": 5})
+    sizes = sizes or {"s0": 3, "s1": 5}
+    compare(graph, sizes, lambda args: simulate(plan, args, emitter.kernels))
+    if not any(isinstance(step, Launch) for step in plan.steps):
+        executable = load(plan, torch.device("cpu"), regions="never")
+        compare(graph, sizes, lambda args: executable(list(args)))
+    return plan
+
+
+def compare(graph: Graph, sizes: Mapping[str, int], run: Callable[[list[Any]], list[Any]]) -> None:
+    """Run a plan on random arguments, and compare with the oracle."""
+    args = arguments(graph, sizes)
     theirs = copy.deepcopy(args)
     expected = evaluate(graph, theirs)
-    found = simulate(plan, args, emitter.kernels)
+    found = run(args)
     for i, (a, b) in enumerate(zip(found, expected, strict=True)):
         check(a, b, f"output {i}")
         if isinstance(a, torch.Tensor) and (layout := graph.layout_of_output(i)) is not None:
-            wanted = [evaluate_expr(_text(d), sizes or {"s0": 3, "s1": 5}) for d in layout]
+            wanted = [evaluate_expr(_text(d), sizes) for d in layout]
             steps = zip(a.shape, a.stride(), wanted, strict=True)
             assert all(n == 1 or x == y for n, x, y in steps), f"layout of output {i}"
     for i, (a, b) in enumerate(zip(args, theirs, strict=True)):
         check(a, b, f"argument {i} afterwards")
-    return plan
 
 
 def check(found: Any, expected: Any, what: str) -> None:

@@ -147,7 +147,7 @@ class _Simulation:
         values: dict[int, Any] = {i: self.tensor(b) for i, b in enumerate(step.inputs)}
         for call in kernel.calls:
             values |= run_call(call, values, self.sizes, CPU)
-        made = [values[o].clone() for o in kernel.outputs]
+        made = [values[o].contiguous().clone() for o in kernel.outputs]
         for buffer, tensor in zip(step.outputs, made, strict=True):
             self._store(buffer, tensor)
 

@@ -45,7 +45,7 @@ def test_the_demo(tmp_path: Path) -> None:
     out = tmp_path / "out"
     shown = _run(tmp_path, "demo.py", "--steps", "2", "--text", "A", "--out", str(out))
     assert "effcomp to eager: largest difference" in shown
-    assert "The 8 steps that move most" in shown
+    assert "The 8 kinds of step that move most" in shown
     pictures = sorted(path.name for path in out.iterdir())
     assert pictures == ["eager.png", "effcomp.png", "side-by-side.png"]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from effcomp.api import Role
-from tests.models.compiling import Pair, assert_agree, tensors
+from tests.models.compiling import Pair, assert_agree, tensors, unlisted
 from tests.models.zoo import ZOO, Entry
 
 NAMES = ["flux", "llama", "bert", "vit", "t5", "unet", "mixtral"]
@@ -22,6 +22,10 @@ def _loss(entry: Entry, output: Any) -> Tensor:
         weights = torch.linspace(-1, 1, tensor.numel()).sin().reshape(tensor.shape)
         total = total + (tensor.float() * weights).mean()
     return total
+
+
+def rms(tensor: Tensor) -> float:
+    return tensor.square().mean().sqrt().item()
 
 
 def _gradients(module: nn.Module) -> dict[str, Tensor]:
@@ -37,10 +41,17 @@ def test_gradients_are_eagers(name: str) -> None:
         _loss(pair.entry, pair.eager(**inputs)).backward()
         _loss(pair.entry, pair.compiled(**inputs)).backward()
         roles = [record.role for record in pair.records]
+        assert not unlisted(pair.records), "model them, or list them in unmodelled.md"
     assert roles == [Role.FORWARD, Role.BACKWARD]
     expected, actual = _gradients(pair.eager), _gradients(pair.compiled._orig_mod)
     assert actual.keys() == expected.keys()
-    assert_agree(tuple(actual.values()), tuple(expected.values()), torch.float32)
+    # Some are nothing but rounding: what is added to every key does not move a softmax.
+    least = 1e-4 * max(rms(gradient) for gradient in expected.values())
+    told = [name for name, gradient in expected.items() if rms(gradient) > least]
+    assert len(told) > len(expected) / 2
+    assert_agree([actual[n] for n in told], [expected[n] for n in told], torch.float32)
+    for name in expected.keys() - told:
+        assert rms(actual[name]) <= 2 * least, name
 
 
 def test_training_steps_follow_eager() -> None:

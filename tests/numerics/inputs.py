@@ -39,9 +39,11 @@ def random_argument(
     found = random_tensor(declared.dtype, [size_of(d, sizes) for d in declared.shape])
     if strides is None:
         return found
-    laid = torch.empty_strided(found.shape, [size_of(s, sizes) for s in strides], dtype=found.dtype)
-    laid.copy_(found)
-    return laid
+    steps = [size_of(s, sizes) for s in strides]
+    # A dim of stride 0 shows one element again and again.
+    distinct = found[tuple(slice(1) if step == 0 else slice(None) for step in steps)]
+    laid = torch.empty_strided(distinct.shape, steps, dtype=found.dtype)
+    return laid.copy_(distinct).expand(found.shape)
 
 
 def random_arguments(graph: Graph, sizes: Mapping[str, int]) -> list[torch.Tensor | int]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from effcomp.ir import Graph, parse_graph, print_graph
+from effcomp.ir import Graph, Level, parse_graph, print_graph
 from effcomp.passes import PASSES
 from effcomp.rewrite import Run, parse_pipeline
 
@@ -53,7 +53,10 @@ class Case:
         return self.text.partition(AFTER)[2].strip() + "\n"
 
     def run(self, graph: Graph | None = None) -> Run:
-        return parse_pipeline(self.pipeline, PASSES).run(graph or self.before)
+        graph = graph or self.before
+        grouped = any(op.name.startswith("fused.") for op in graph.ops)
+        level = Level.FUSED if grouped else Level.TENSOR
+        return parse_pipeline(self.pipeline, PASSES, level).run(graph)
 
     def with_after(self, graph: Graph) -> str:
         return f"{self.text.partition(AFTER)[0].strip()}\n{AFTER}{print_graph(graph)}"

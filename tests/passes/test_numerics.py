@@ -23,7 +23,9 @@ TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 2e-2, torch.float16: 2e-3, tor
 
 
 def _size(dim: object, sizes: Mapping[str, int]) -> int:
-    return dim if isinstance(dim, int) else int(dim.subs({s: sizes[s.name] for s in dim.free_symbols}))  # type: ignore[attr-defined]
+    return (
+        dim if isinstance(dim, int) else int(dim.subs({s: sizes[s.name] for s in dim.free_symbols}))
+    )  # type: ignore[attr-defined]
 
 
 def argument(value: Value, seed: int) -> torch.Tensor | int:

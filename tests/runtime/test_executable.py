@@ -22,13 +22,11 @@ from effcomp.plan.schema import (
     OutputRef,
     Plan,
     Port,
-    RegionKernel,
-    RunRegion,
     TagArg,
     ViewPlace,
 )
 from effcomp.runtime import load, release
-from tests.runtime.plans import aten, buffer, call, plan, port, region_plan
+from tests.runtime.plans import buffer, call, plan, port
 
 CPU = torch.device("cpu")
 
@@ -178,6 +176,26 @@ def test_call_results_are_checked_and_laid_out() -> None:
     torch.testing.assert_close(doubled, x.t() * 2)
     torch.testing.assert_close(turned, x.t())
     assert run.notes == ("aten.t.default returned strides other than the plan states: copied",)
+
+
+def test_untyped_intermediates() -> None:
+    """What passes between the calls of one op has no stated type and is not checked."""
+    between = plan(
+        ports=[port("x", 4)],
+        buffers=[
+            buffer(InputPlace(0), 4),
+            buffer(CallPlace(1), dtype=""),
+            buffer(CallPlace(1), dtype=""),
+            buffer(OutputPlace(), 4),
+        ],
+        steps=[
+            call("sort.default", 0, to=[1, 2]),
+            call("add.Tensor", 1, 2, to=[3], out="out"),
+        ],
+        outputs=[3],
+    )
+    (out,) = load(between, CPU)([torch.tensor([3.0, 1.0, 4.0, 2.0])])
+    assert out.tolist() == [2, 5, 3, 6]
 
 
 def test_a_result_of_another_shape_is_an_error() -> None:
@@ -377,33 +395,6 @@ def test_writing_an_output_through_views() -> None:
     x = torch.randn(3)
     (out,) = load(halves, CPU)([x])
     torch.testing.assert_close(out, torch.cat([-x, x.exp()]))
-
-
-@pytest.mark.parametrize("first", [OutputPlace(), ArenaPlace(0, 0)])
-def test_regions(first: OutputPlace | ArenaPlace) -> None:
-    run = load(region_plan(first=first), CPU)
-    w = torch.randn(8)
-    for rows in (3, 5):
-        x = torch.randn(rows, 8)
-        big, sums = run([x, w])
-        want = torch.relu(x * w) + 1
-        torch.testing.assert_close(big, want)
-        torch.testing.assert_close(sums, want.sum(-1))
-
-
-def test_a_region_never_hands_on_what_it_read() -> None:
-    same = plan(
-        ports=[port("x", 4)],
-        buffers=[buffer(InputPlace(0), 4), buffer(OutputPlace(), 4), buffer(OutputPlace(), 4)],
-        kernels=[RegionKernel("view", (aten("view_as.default", 0, 0, to=[1]),), 1, (1, 1), "d")],
-        steps=[RunRegion("d", (0,), (1, 2))],
-        outputs=[1, 2],
-    )
-    x = torch.ones(4)
-    a, b = load(same, CPU)([x])
-    a.add_(1)
-    b.add_(2)
-    assert (x.tolist(), a.tolist(), b.tolist()) == ([1] * 4, [2] * 4, [3] * 4)
 
 
 def test_threads_share_an_executable() -> None:

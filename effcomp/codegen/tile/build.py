@@ -5,7 +5,7 @@ from typing import Any
 
 import sympy
 
-from effcomp.codegen.tile.index import ZERO, expr
+from effcomp.codegen.tile.index import expr
 from effcomp.codegen.tile.ir import (
     Accumulator,
     Axis,
@@ -18,7 +18,9 @@ from effcomp.codegen.tile.ir import (
     Operand,
     Pointer,
     Position,
+    Product,
     Reduce,
+    Side,
     Spread,
     Statement,
     Store,
@@ -88,7 +90,7 @@ class Builder:
         return tuple(
             Bound(a.symbol, False, a.extent)
             for a in self.axes
-            if a.name in named and Mod(expr(a.extent), expr(a.block)) is not ZERO
+            if a.name in named and not expr(Mod(expr(a.extent), expr(a.block))).is_zero
         )
 
     def mask_of(self, offset: Any, guards: Guards) -> Guards:
@@ -161,9 +163,17 @@ class Builder:
     def reduce(self, kind: str, operand: TileValue, axis: str) -> TileValue:
         axes = tuple(a for a in operand.axes if a != axis)
         return self._make(
-            lambda v: Reduce(v, kind, operand, axis), ("reduce", kind, operand, axis), f"row_{kind}",
-            operand.dtype, axes, (), (operand,),
+            lambda v: Reduce(v, kind, operand, axis), ("reduce", kind, operand, axis),
+            f"row_{kind}", operand.dtype, axes, (), (operand,),
         )  # fmt: skip
+
+    def product(
+        self, template: str, sides: tuple[Side, Side], depth: Dim, block: int, precision: str
+    ) -> TileValue:
+        axes = self.axes_of(*(side.offset for side in sides))
+        value = TileValue(self._fresh("product"), "f32", axes)
+        self.body.append(Product(value, template, sides, depth, block, precision))
+        return value
 
     def accumulator(self, kind: str, dtype: str) -> TileValue:
         """A block over all vector axes, for a loop to update."""
@@ -172,6 +182,11 @@ class Builder:
     def add(self, statement: Statement) -> None:
         """Append to the loop being built."""
         self._loop.append(statement)
+
+    @property
+    def has_loop(self) -> bool:
+        """Whether a loop is being built."""
+        return bool(self._loop)
 
     def close_loop(self, axis: str, accumulators: Sequence[Accumulator]) -> None:
         """End the loop: its statements become one, and its values are forgotten."""
@@ -184,10 +199,6 @@ class Builder:
     def is_looped(self, operand: Operand) -> bool:
         """Whether an operand exists only inside the loop."""
         return isinstance(operand, TileValue) and operand.name in self._in_loop
-
-    def define(self, prefix: str, dtype: str, axes: tuple[str, ...]) -> TileValue:
-        """A value that a statement added by hand will define, outside loops."""
-        return TileValue(self._fresh(prefix), dtype, axes)
 
     def _make(
         self,

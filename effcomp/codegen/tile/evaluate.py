@@ -6,6 +6,7 @@ load their index first; what was evaluated at the same place before is not evalu
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from effcomp.codegen.tile.build import Builder, Guards, Uncovered
@@ -294,7 +295,7 @@ def _index(e: Evaluator, op: Op, index: Index, guards: Guards) -> Operand:
     x, *tensors = op.operands
     dims = [axis(d, len(x.shape)) for d in attr(op, "dims")]
     rank = max(len(t.shape) for t in tensors)
-    adjacent = all(b - a == 1 for a, b in zip(dims, dims[1:], strict=False))
+    adjacent = all(b - a == 1 for a, b in pairwise(dims))
     first = dims[0] if adjacent else 0
     chosen = index[first : first + rank]
     rest = iter((*index[:first], *index[first + rank :]))

@@ -132,7 +132,10 @@ class Compute:
 
 @dataclass(frozen=True, slots=True)
 class Reduce:
-    """Combine along one axis. Kinds: sum, prod, amax, amin (NaN wins), peak (NaN loses), any, all."""
+    """Combine along one axis.
+
+    Kinds: sum, prod, amax and amin (NaN wins), peak (maximum, NaN loses), any, all.
+    """
 
     result: TileValue
     kind: str
@@ -170,15 +173,28 @@ class Loop:
 
 
 @dataclass(frozen=True, slots=True)
-class Product:
-    """A block of a matrix product over axes (m, n), by a hand-written template.
+class Side:
+    """One operand of a product: where its rows or columns begin, and the stride along the sum."""
 
-    `arguments` are the template's, in order: pointers, offsets and sizes.
+    pointer: Pointer
+    offset: sympy.Expr
+    step: Dim
+    mask: tuple[Bound, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """A block of a matrix product over axes m and n, by the hand-written function `template`.
+
+    Sums over `depth` elements, `block` at a time; float32 operands keep their precision.
     """
 
     result: TileValue
     template: str
-    arguments: tuple[Pointer | sympy.Expr | int | str, ...]
+    sides: tuple[Side, Side]
+    depth: Dim
+    block: int
+    precision: str
 
 
 Statement = Load | Store | Position | Inside | Compute | Reduce | Accumulate | Loop | Product
@@ -188,6 +204,7 @@ Statement = Load | Store | Position | Inside | Compute | Reduce | Accumulate | L
 class TileKernel:
     """One kernel: its grid is the product of its GRID axes' blocks, the last axis fastest.
 
+    Where `grouped`, the last two are walked in groups of that many blocks of the first of them.
     `wide` positions are 64-bit. `source` names the model lines that it computes.
     """
 
@@ -199,6 +216,7 @@ class TileKernel:
     num_warps: int = 4
     num_stages: int = 2
     source: tuple[str, ...] = ()
+    grouped: int = 0
 
     def axis(self, name: str) -> Axis:
         return next(a for a in self.axes if a.name == name)
@@ -240,8 +258,10 @@ def positions_of(statement: Statement) -> Iterator[sympy.Expr | Dim]:
             yield expr
         case Inside(bounds=bounds):
             yield from _bound_positions(bounds)
-        case Product(arguments=arguments):
-            yield from (a for a in arguments if isinstance(a, (int, sympy.Expr)))
+        case Product(sides=sides, depth=depth):
+            yield depth
+            for side in sides:
+                yield from (side.offset, side.step, *_bound_positions(side.mask))
         case _:
             return
 

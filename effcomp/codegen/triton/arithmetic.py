@@ -142,6 +142,13 @@ def _extreme(name: str, logical: str) -> Rule:
     return rule
 
 
+def _divide(s: Compute) -> Line:
+    a, b = _loose(s)
+    if isinstance(s.operands[0], Constant) or _dtype(s) == "f64":
+        a, b = map(operand_text, s.operands)
+    return Line(f"divide({a}, {b})", ("divide",))
+
+
 def _power(s: Compute) -> Line:
     base, exponent = s.operands
     x = operand_text(base)
@@ -154,12 +161,31 @@ def _power(s: Compute) -> Line:
             return Line(f"{x} * {x}")
         case 3:
             return Line(f"{x} * {x} * {x}")
+        case 0.5:
+            return Line(f"square_root({x})", ("square_root",))
+        case -0.5:
+            return Line(f"tl.rsqrt({x})")
         case -1:
             return Line(f"1.0 / {x}")
         case -2:
             return Line(f"1.0 / ({x} * {x})")
         case _:
-            return _call("float_power", True)(s)
+            return _float_power(s)
+
+
+def _float_power(s: Compute) -> Line:
+    base, exponent = s.operands
+    x, y = map(operand_text, s.operands)
+    if isinstance(exponent, Constant) and not isinstance(base, Constant):
+        # A block: the interpreter cannot combine the truth of a scalar with that of a block.
+        y = f"tl.full({x}.shape, {literal(exponent.value)}, {DTYPES[exponent.dtype]})"
+    return Line(f"float_power({x}, {y})", ("float_power",))
+
+
+def _invert(s: Compute) -> Line:
+    x = operand_text(s.operands[0])
+    by_dtype = {"bool": f"{x} == 0", "u8": f"{x} ^ 255"}
+    return Line(by_dtype.get(_dtype(s), f"~{x}"))
 
 
 def _shift(name: str) -> Rule:
@@ -218,16 +244,14 @@ _RULES: Mapping[str, Rule] = {
     "tensor.relu": _by_kind(
         _text("tl.where({0} < 0, 0.0, {0})"), _text("tl.where({0} < 0, 0, {0})")
     ),
-    "tensor.bitwise_not": lambda s: (
-        _text("{0} == 0")(s) if _dtype(s) == "bool" else _text("~{0}")(s)
-    ),
+    "tensor.bitwise_not": _invert,
     "tensor.logical_not": _text("{0} == 0"),
     "tensor.isnan": _FALSE,
     "tensor.isinf": _by_kind(_text('tl.abs({0}) == float("inf")'), _FALSE),
     "tensor.add": _infix("+", "|"),
     "tensor.sub": _infix("-", "^"),
     "tensor.mul": _infix("*", "&"),
-    "tensor.div": _call("divide", True),
+    "tensor.div": _divide,
     "tensor.floor_divide": _by_kind(
         _call("float_floor_divide", True),
         lambda s: _infix("//")(s) if _dtype(s) == "u8" else _call("int_floor_divide", True)(s),

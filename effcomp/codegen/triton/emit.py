@@ -27,6 +27,7 @@ from effcomp.codegen.tile.ir import (
 from effcomp.codegen.triton.arithmetic import DTYPES, arithmetic_line, literal, operand_text
 from effcomp.codegen.triton.templates_text import functions_text
 from effcomp.ir import Dim
+from effcomp.ir.dims import FloorDiv, Mod
 from effcomp.ir.types import FLOATS
 
 INDENT = "    "
@@ -70,6 +71,12 @@ class _PositionPrinter(StrPrinter):
     def _print_Pow(self, expr: Any, rational: bool = False) -> str:
         base = self._term(expr.base)
         return f"({' * '.join([base] * int(expr.exp))})"
+
+    def parenthesize(self, item: Any, level: int, strict: bool = False) -> str:
+        """As in sympy, but divisions bring their own parentheses."""
+        if isinstance(item, (FloorDiv, Mod)):
+            return self._print(item)
+        return super().parenthesize(item, level, strict)
 
     def _term(self, expr: Any) -> str:
         text = self._print(expr)
@@ -131,23 +138,47 @@ class _Printer:
         if grid:
             wide = ".to(tl.int64)" if self.kernel.wide else ""
             self._line(INDENT, f"program = tl.program_id(0){wide}")
+        if self.kernel.grouped:
+            grid = self._grouped(grid)
         for i, a in reversed(list(enumerate(grid))):
             if i and _one_block(a):
                 self._line(INDENT, f"{a.name} = {self._lanes(a)}")
-                continue
-            block = "program"
-            if i:
-                count = f"tl.cdiv({self._position(a.extent)}, {self._block(a)})"
-                if isinstance(a.extent, int):
-                    count = str(-(-a.extent // a.block))
+            elif i:
+                count = self._count(a)
                 self._line(INDENT, f"{a.name}_program = program % {count}")
                 self._line(INDENT, f"program = program // {count}")
-                block = f"{a.name}_program"
-            start = f"{block} * {block_name(a)} + " if a.is_vector else block
-            self._line(INDENT, f"{a.name} = {start}{self._lanes(a)}")
+                self._start(a, f"{a.name}_program")
+            else:
+                self._start(a, "program")
         for a in self.kernel.axes:
             if a.spread is Spread.WHOLE:
                 self._line(INDENT, f"{a.name} = {self._lanes(a) or '0'}")
+
+    def _grouped(self, grid: list[Axis]) -> list[Axis]:
+        """The last two axes in grouped order; returns those that are left."""
+        *rest, m, n = grid
+        counts = f"{self._count(m)}, {self._count(n)}"
+        program = "program"
+        if rest:
+            self._line(INDENT, f"tiles = {self._count(m)} * {self._count(n)}")
+            program = "program % tiles"
+        self.calls["matmul"].add("grouped_order")
+        order = f"grouped_order({program}, {counts}, {self.kernel.grouped})"
+        self._line(INDENT, f"m_program, n_program = {order}")
+        if rest:
+            self._line(INDENT, "program = program // tiles")
+        for a in (m, n):
+            self._start(a, f"{a.name}_program")
+        return rest
+
+    def _count(self, axis: Axis) -> str:
+        if isinstance(axis.extent, int):
+            return str(-(-axis.extent // axis.block))
+        return f"tl.cdiv({self._position(axis.extent)}, {self._block(axis)})"
+
+    def _start(self, axis: Axis, program: str) -> None:
+        start = f"{program} * {block_name(axis)} + " if axis.is_vector else program
+        self._line(INDENT, f"{axis.name} = {start}{self._lanes(axis)}")
 
     def _block(self, axis: Axis) -> str:
         return block_name(axis) if axis.is_vector else str(axis.block)
@@ -189,8 +220,8 @@ class _Printer:
                 self._line(indent, self._accumulate(statement))
             case Loop():
                 self._loop(statement, indent)
-            case Product():
-                raise AssertionError("a product is printed by its own module")
+            case Product(result=result):
+                self._line(indent, f"{result.name} = {self._product(statement)}")
 
     def _load(self, load: Load) -> str:
         varying = self._axes_of(load.offset)
@@ -214,8 +245,10 @@ class _Printer:
 
     def _address(self, pointer: str, offset: Any, missing: list[str]) -> str:
         terms = [] if offset == 0 else [self._position(offset)]
-        terms += [f"0 * {a}" for a in missing]
-        return " + ".join([pointer, *(f"({t})" if i < 0 else t for i, t in enumerate(terms))])
+        text = " + ".join([*terms, *(f"0 * {a}" for a in missing)])
+        if not text:
+            return pointer
+        return f"{pointer} + {text if text.isidentifier() else f'({text})'}"
 
     def _bounds(self, bounds: tuple[Bound, ...]) -> str:
         parts: list[str] = []
@@ -270,6 +303,26 @@ class _Printer:
                     return f"{target} = tl.{name}({target}, {x})"
                 self.calls["arithmetic"].add(f"nan_{name}")
                 return f"{target} = nan_{name}({target}, {x})"
+
+    def _product(self, p: Product) -> str:
+        """A call of the template: pointers to the first elements, masks, then keywords."""
+        self.calls["matmul"].add(p.template)
+        a, b = p.sides
+        masks = [self._bounds(side.mask) if side.mask else "None" for side in p.sides]
+        even = isinstance(p.depth, int) and p.depth % p.block == 0
+        arguments = [
+            self._address(a.pointer.name, a.offset, []),
+            self._address(b.pointer.name, b.offset, []),
+            *(masks if p.template == "matmul_block" else masks[1:]),
+            self._position(p.depth),
+            f"a_step={self._position(a.step)}",
+            f"b_step={self._position(b.step)}",
+            f"BLOCK_K={p.block}",
+            f"EVEN_K={even}",
+        ]
+        if p.template == "matmul_block":
+            arguments.append(f'PRECISION="{p.precision}"')
+        return f"{p.template}({', '.join(arguments)})"
 
     def _loop(self, loop: Loop, indent: str) -> None:
         axis = self.kernel.axis(loop.axis)

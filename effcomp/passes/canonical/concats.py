@@ -6,8 +6,8 @@ from itertools import pairwise
 
 from effcomp.ir import Dim, Op, Value, attr
 from effcomp.ir.dims import dim as normal
-from effcomp.ir.dims import interval, same
-from effcomp.ir.ops import state, view
+from effcomp.ir.dims import interval, same, same_shape
+from effcomp.ir.ops import indexing, state, view
 from effcomp.rewrite import (
     AnyRule,
     Builder,
@@ -148,6 +148,51 @@ def _adjacent(a: Op, b: Op, d: int) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class DropWholeScatter(Rule[None]):
+    """slice_scatter(x, y) over all of x => y."""
+
+    def pattern(self) -> Pat:
+        return pat(indexing.slice_scatter, var("x"), var("y"), step=1)
+
+    def check(self, m: Match) -> Refused | None:
+        start, stop = attr(m.root, "start"), attr(m.root, "stop")
+        whole = same(start, 0) and same(stop, m["x"].shape[axis_of(m.root)])
+        return None if whole and same_shape(m["x"].shape, m["y"].shape) else Refused()
+
+    def rewrite(self, m: Match, b: Builder, facts: None) -> Value:
+        return m["y"]
+
+
+@dataclass(frozen=True, slots=True)
+class UseIndexPut(Rule[Value]):
+    """scatter(x, broadcast(i), source) => index_put(x, source, i), over whole slices of x."""
+
+    def pattern(self) -> Pat:
+        return pat(indexing.scatter, var("x"), var("index"), var("source"), reduce="none")
+
+    def check(self, m: Match) -> Value | Refused:
+        x, source, d = m["x"], m["source"], axis_of(m.root)
+        if not same_shape(m["index"].shape, source.shape):
+            return Refused()
+        others = [i for i in range(x.tensor.rank) if i != d]
+        if any(not same(x.shape[i], source.shape[i]) for i in others):
+            return Refused()
+        maker = m.program.producer(m["index"])
+        if maker is None or maker.name != "tensor.broadcast":
+            return Refused()
+        line = maker.operands[0]
+        along = x.tensor.rank - d  # the dim's place, counted from the end
+        units = [s for i, s in enumerate(reversed(line.shape), start=1) if i != along]
+        fits = line.tensor.rank >= along and same(line.shape[-along], source.shape[d])
+        return line if fits and all(s == 1 for s in units) else Refused()
+
+    def rewrite(self, m: Match, b: Builder, facts: Value) -> Value:
+        d = axis_of(m.root)
+        line = b.reshape(facts, (m["source"].shape[d],))
+        return b.add(indexing.index_put, m["x"], m["source"], line, dims=(d,))
+
+
+@dataclass(frozen=True, slots=True)
 class DropSelfWrite(Rule[None]):
     """write(p, p) => nothing."""
 
@@ -163,5 +208,7 @@ CONCATS: tuple[AnyRule, ...] = (
     FoldConcat(),
     FoldSliceOfConcat(),
     RejoinSlices(),
+    DropWholeScatter(),
+    UseIndexPut(),
     DropSelfWrite(),
 )

@@ -76,6 +76,10 @@ def _through(op: Op, operand: int, at: IndexMap) -> IndexMap:
         return ()
     if op.name == "tensor.reshape":
         return _reshaped(at, value, result)
+    if op.name == "tensor.permute":
+        dims = attr(op, "dims")
+        moved = dims[-1] % len(dims) != len(dims) - 1 if dims else False
+        return (*at, (op.name, dims), (op.name, "moved" if moved else ""))
     if op.name in VIEWS or op.name in LOOKUPS or op.name == "tensor.pad":
         return (*at, (op.name, (operand, *sorted((k, str(v)) for k, v in op.attrs.items()))))
     if op.name == "tensor.concat":
@@ -83,6 +87,11 @@ def _through(op: Op, operand: int, at: IndexMap) -> IndexMap:
     if value.shape == result.shape or is_same_shape(value.shape, result.shape):
         return at
     return (*at, ("tensor.broadcast", value.shape))
+
+
+def is_scattered(at: IndexMap) -> bool:
+    """Whether a read at this map takes another dim innermost."""
+    return any(kind == "tensor.permute" and step == "moved" for kind, step in at)
 
 
 def _reshaped(at: IndexMap, value: Value, result: Value) -> IndexMap:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from effcomp.ir import Graph, Op, Value, is_pure
 from effcomp.ir.cost import FUNCTION_FLOPS
-from effcomp.ir.types import ITEMSIZE, TensorType
-from effcomp.passes.grouping.sizes import typical_numel
+from effcomp.passes.grouping.layouts import Layouts
+from effcomp.passes.grouping.sizes import nbytes, typical_numel
 from effcomp.passes.grouping.vocabulary import (
     GENERATORS,
     PRODUCTS,
@@ -21,6 +21,7 @@ from effcomp.passes.grouping.vocabulary import (
 CHEAP_FLOPS = 8
 SMALL_FLOPS = 64
 SMALL_NUMEL = 1024
+LONGEST_CHAIN = 48
 _IN_PLACE = frozenset({"state.index_put", "state.slice_put"})
 _NO_COMPUTE = frozenset({"tensor.convert"})
 
@@ -38,6 +39,14 @@ class Region:
     outputs: tuple[Value, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Chain:
+    """The copied ops that make one element of a value."""
+
+    flops: int
+    length: int
+
+
 class Facts:
     """Readers, copies and order of one graph.
 
@@ -46,7 +55,8 @@ class Facts:
     are the values that a copied value is made from; of any other value, itself.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, sink_views: bool = False) -> None:
+        """With `sink_views`, a view that memory cannot show is no copied op: a group writes it."""
         self.graph = graph
         self.ops = graph.ops
         self.producer: dict[Value, int] = {
@@ -59,35 +69,34 @@ class Facts:
             for v in op.operands:
                 self._readers.setdefault(v, []).append(i)
         self._written = self._writes()
-        self._flops: dict[Value, int] = {}
+        self._chains: dict[Value, _Chain] = {}
         self._bases: dict[Value, tuple[Value, ...]] = {}
-        self._final: dict[Value, frozenset[int]] = {}
+        self._layouts = Layouts()
         self.copied: set[int] = set()
-        self._choose_copies()
+        for at in range(len(self.ops)):
+            self._consider_copying(at, sink_views)
+        self._final: dict[Value, frozenset[int]] = {}
+        for op in reversed(self.ops):
+            self._final.update((r, self._find_final(r)) for r in op.results)
 
     def bases(self, value: Value) -> tuple[Value, ...]:
         """What `value` is made from once copied ops are copied."""
-        if (found := self._bases.get(value)) is None:
-            at = self.producer.get(value)
-            if at is None or at not in self.copied:
-                found = (value,)
-            else:
-                reads = (b for v in self.ops[at].operands for b in self.bases(v))
-                found = tuple(dict.fromkeys(reads))
-            self._bases[value] = found
-        return found
+        return self._bases.get(value, (value,))
 
     def final_readers(self, value: Value) -> frozenset[int]:
         """Positions of the ops that read a value, through copied ops too; -1 for an output."""
-        if (found := self._final.get(value)) is None:
-            reads = {-1} if value in self._outputs else set[int]()
-            for at in self._readers.get(value, ()):
-                if at in self.copied:
-                    reads.update(r for v in self.ops[at].results for r in self.final_readers(v))
-                else:
-                    reads.add(at)
-            found = self._final[value] = frozenset(reads)
-        return found
+        if value not in self._final:
+            self._final[value] = self._find_final(value)
+        return self._final[value]
+
+    def _find_final(self, value: Value) -> frozenset[int]:
+        reads = {-1} if value in self._outputs else set[int]()
+        for at in self._readers.get(value, ()):
+            if at in self.copied:
+                reads.update(r for v in self.ops[at].results for r in self._final[v])
+            else:
+                reads.add(at)
+        return frozenset(reads)
 
     def nodes(self) -> Iterator[int]:
         return (i for i in range(len(self.ops)) if i not in self.copied)
@@ -155,38 +164,47 @@ class Facts:
                 written.setdefault(self._root(v), []).append(at)
         return written
 
-    def _choose_copies(self) -> None:
-        for at, op in enumerate(self.ops):
-            if is_complex(op) or len(op.results) != 1:
-                continue
-            if any(self._root(b) in self._written for v in op.operands for b in self.bases(v)):
-                continue  # a copy could read after the write
-            if op.name in GENERATORS or op.name in VIEWS or self._is_cheap(at):
-                self.copied.add(at)
-                self._flops[op.result] = self._chain_flops(op)
-
-    def _chain_flops(self, op: Op) -> int:
-        own = FUNCTION_FLOPS.get(op.name, 1) if is_elementwise(op) and op.operands else 0
-        own = 0 if op.name in _NO_COMPUTE else own
-        return own + sum(self._flops.get(v, 0) for v in op.operands)
-
-    def _is_cheap(self, at: int) -> bool:
-        """Whether several groups read the value, and each had better make its own."""
+    def _consider_copying(self, at: int, sink_views: bool) -> None:
         op = self.ops[at]
-        if not is_elementwise(op) or op.result in self._outputs:
+        if is_complex(op) or len(op.results) != 1:
+            return
+        if any(self._root(b) in self._written for v in op.operands for b in self.bases(v)):
+            return  # a copy could read after the write
+        if op.name in VIEWS:
+            copied = self._layouts.follow(op) or not sink_views or not self._is_sunk(op)
+        else:
+            copied = op.name in GENERATORS or self._is_cheap(op)
+        chain = self._chain(op)
+        if copied and chain.length <= LONGEST_CHAIN:
+            self.copied.add(at)
+            self._chains[op.result] = chain
+            reads = (b for v in op.operands for b in self.bases(v))
+            self._bases[op.result] = tuple(dict.fromkeys(reads))
+
+    def _chain(self, op: Op) -> "_Chain":
+        free = op.name in _NO_COMPUTE or not is_elementwise(op) or not op.operands
+        before = [self._chains[v] for v in op.operands if v in self._chains]
+        flops = 0 if free else FUNCTION_FLOPS.get(op.name, 1)
+        length = max((c.length for c in before), default=0) + 1
+        return _Chain(flops + sum(c.flops for c in before), length)
+
+    def _is_sunk(self, op: Op) -> bool:
+        """Whether a group makes the operand of a view that has to be written out anyway."""
+        made = [self.producer.get(b) for b in self.bases(op.operands[0])]
+        return not self._only_groups_read(op.result) and any(
+            i is not None and is_pointwise(self.ops[i]) for i in made
+        )
+
+    def _is_cheap(self, op: Op) -> bool:
+        """Whether several groups read the value, and each had better make its own."""
+        if not is_elementwise(op) or len(set(self._readers.get(op.result, ()))) < 2:
             return False
-        readers = self._readers.get(op.result, [])
-        if len(set(readers)) < 2 or not self._only_groups_read(op.result):
+        if not self._only_groups_read(op.result):
             return False
-        if op.name == "tensor.convert" and isinstance(op.operands[0].type, TensorType):
-            # Widening again costs nothing, and the narrow value is the cheaper one to read.
-            return ITEMSIZE[op.operands[0].dtype] <= ITEMSIZE[op.result.dtype]
-        made = typical_numel(op.result.shape)
-        most = SMALL_FLOPS if made <= SMALL_NUMEL else CHEAP_FLOPS
+        small = typical_numel(op.result.shape) <= SMALL_NUMEL
         bases = {b for v in op.operands for b in self.bases(v)}
-        read = sum(typical_numel(b.shape) for b in bases if isinstance(b.type, TensorType))
-        constant = all(b not in self.producer for b in bases)
-        return constant and self._chain_flops(op) <= most and read <= made
+        cheap = self._chain(op).flops <= (SMALL_FLOPS if small else CHEAP_FLOPS)
+        return cheap and sum(map(nbytes, bases)) <= nbytes(op.result)
 
     def _only_groups_read(self, value: Value, depth: int = 8) -> bool:
         """Whether every reader, past views, is an op that will stand in a group."""

@@ -4,9 +4,9 @@ from effcomp.ir import Op, Value
 from effcomp.ir.dims import print_dim
 from effcomp.passes.grouping.demand import MOST_MAPS, Demand, demand_of
 from effcomp.passes.grouping.facts import Facts, Region
-from effcomp.passes.grouping.roofline import Kernel, loop_kernel, nbytes, product_kernel
+from effcomp.passes.grouping.roofline import Kernel, loop_kernel, product_kernel
 from effcomp.passes.grouping.rows import Unfit, check_rows, common_rows
-from effcomp.passes.grouping.sizes import is_equal, is_same_shape, typical, typical_numel
+from effcomp.passes.grouping.sizes import is_equal, nbytes, typical, typical_numel
 from effcomp.passes.grouping.vocabulary import (
     PRODUCTS,
     VIEWS,
@@ -22,14 +22,14 @@ BLOCK = 1024
 
 
 def fit_pointwise(facts: Facts, region: Region) -> Kernel:
-    """One loop over the common shape of the outputs."""
+    """One loop over the outputs' shape; another shape of as many elements is reshaped to it."""
     if not all(is_pointwise(facts.ops[i]) for i in region.ops):
         raise Unfit("")
     if not region.outputs:
         raise Unfit("")
     domain = region.outputs[0].shape
     for v in region.outputs[1:]:
-        if not is_same_shape(v.shape, domain):
+        if not is_equal(v.tensor.numel, region.outputs[0].tensor.numel):
             shapes = (f"[{', '.join(map(print_dim, s))}]" for s in (domain, v.shape))
             raise Unfit(f"outputs differ in shape: {' and '.join(shapes)}")
     demand = _demand(facts, region, domain)
@@ -83,7 +83,7 @@ def _check_epilogue(ops: list[Op], region: Region, result: Value) -> None:
     for op in ops:
         if op.result is result:
             continue
-        if not (is_elementwise(op) or op.name in VIEWS):
+        if not (is_elementwise(op) or op.name in VIEWS) or op.name == "tensor.flip":
             raise Unfit(f"{op.name} is not allowed in an epilogue")
         if any(v in made for v in op.operands):
             if not is_elementwise(op) and op.name != "tensor.reshape":

@@ -30,6 +30,9 @@ class GroupGraph:
         """Nodes that `node` has an edge to, the earliest first."""
         return sorted(self._graph.succ[node], key=self._rank.__getitem__)
 
+    def are_neighbours(self, a: int, b: int) -> bool:
+        return self._graph.has_edge(a, b) or self._graph.has_edge(b, a)
+
     def order(self) -> list[int]:
         """Every node, topologically."""
         return sorted(self._rank, key=self._rank.__getitem__)

@@ -33,16 +33,17 @@ class Grower:
     """
 
     def __init__(
-        self, graph: Graph, fit: Fit, rule: str, target: Target, log: Log, lookahead: bool = False
+        self, facts: Facts, fit: Fit, rule: str, target: Target, log: Log, lookahead: bool = False
     ) -> None:
-        self.facts = Facts(graph)
+        self.facts = facts
         self._groups = GroupGraph(self.facts.nodes(), self.facts.edges())
-        self._members = {n: frozenset({n}) for n in self.facts.nodes()}
+        self._members = {n: frozenset({n}) for n in facts.nodes()}
         self._owner = {n: n for n in self._members}
         self._fit, self._rule, self._target, self._log = fit, rule, target, log
         self._lookahead = lookahead
         self._kernels: dict[int, Kernel | Unfit] = {}
         self._refused: set[tuple[int, int, int, int]] = set()
+        self._reasons: dict[tuple[int, int], str] = {}
         self.kinds: dict[int, str] = {}
 
     def is_alive(self, node: int) -> bool:
@@ -114,8 +115,8 @@ class Grower:
         if unfit is None:
             return True
         self._refused.add(pair)
-        if str(unfit):
-            self._log.refused(self._rule, self._loc(other), str(unfit))
+        if str(unfit) and self._groups.are_neighbours(node, other):
+            self._reasons[(min(self._members[node]), min(self._members[other]))] = str(unfit)
         return False
 
     def _merge_all(self, node: int, others: Sequence[int]) -> Unfit | None:
@@ -157,7 +158,11 @@ class Grower:
         return None
 
     def outline(self, wrap: bool) -> Graph:
-        """The graph with the groups in `kinds` as ops."""
+        """The graph with the groups in `kinds` as ops; logs why neighbours stayed apart."""
+        for (at, other), reason in self._reasons.items():
+            apart = self._owner[at] != self._owner[other]
+            if apart and self._groups.are_neighbours(self._owner[at], self._owner[other]):
+                self._log.refused(self._rule, self.facts.ops[other].loc, reason)
         if not self.kinds and not wrap:
             return self.facts.graph
         return Outliner(self.facts, self.kinds, wrap).run(self.order(), self._members)

@@ -2,15 +2,18 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from operator import is_
 
 from effcomp.ir import SPECS, Graph, Op, Value
 from effcomp.passes.grouping.facts import Facts, Region
+from effcomp.passes.grouping.sizes import is_same_shape
 from effcomp.passes.grouping.vocabulary import VIEWS, is_pointwise
 
 _SILENT = frozenset(
     {"constant", "dim", "full", "iota", "convert", "reshape", "permute", "broadcast", "slice"}
 )
 _MOST_NAMED = 5
+RESHAPE = SPECS["tensor.reshape"]
 
 
 class Outliner:
@@ -32,9 +35,11 @@ class Outliner:
         for node in order:
             if node in self._kinds:
                 region = self._facts.region(members[node])
+                if not region.outputs:
+                    continue  # nobody reads it
                 for v in region.params:
                     self._make(v)
-                self._emit(outlined(self._facts, region, self._kinds[node]))
+                self._emit(*outlined(self._facts, region, self._kinds[node]))
             else:
                 op = self._facts.ops[node]
                 for v in op.operands:
@@ -42,11 +47,15 @@ class Outliner:
                 self._emit(op)
         for v in self._facts.graph.outputs:
             self._make(v)
-        return replace(self._facts.graph, ops=tuple(self._ops))
+        before = self._facts.graph
+        if len(self._ops) == len(before.ops) and all(map(is_, self._ops, before.ops)):
+            return before
+        return replace(before, ops=tuple(self._ops))
 
-    def _emit(self, op: Op) -> None:
-        self._ops.append(op)
-        self._made.update(op.results)
+    def _emit(self, *ops: Op) -> None:
+        for op in ops:
+            self._ops.append(op)
+            self._made.update(op.results)
 
     def _make(self, value: Value) -> None:
         """Put the copied ops that make a value here, if they are not made yet."""
@@ -56,18 +65,19 @@ class Outliner:
         op = self._facts.ops[at]
         generated = not self._facts.bases(value)
         if self._wrap and is_pointwise(op) and (op.name not in VIEWS or generated):
-            region = self._facts.region(frozenset({at}))
-            self._emit(
-                outlined(self._facts, replace(region, outputs=op.results), "fused.pointwise")
-            )
+            region = replace(self._facts.region(frozenset({at})), outputs=op.results)
+            self._emit(*outlined(self._facts, region, "fused.pointwise"))
             return
         for v in op.operands:
             self._make(v)
         self._emit(op)
 
 
-def outlined(facts: Facts, region: Region, kind: str) -> Op:
-    """The `fused.*` op for a region; its results are the region's own values."""
+def outlined(facts: Facts, region: Region, kind: str) -> list[Op]:
+    """The `fused.*` op for a region; its results are the region's own values.
+
+    Outputs of a pointwise group have one shape: others are reshaped to it inside, back outside.
+    """
     values: dict[Value, Value] = {v: Value(v.type, v.hint) for v in region.params}
     ops: list[Op] = []
     for at in region.ops:
@@ -75,6 +85,14 @@ def outlined(facts: Facts, region: Region, kind: str) -> Op:
         results = tuple(Value(r.type, r.hint) for r in op.results)
         ops.append(replace(op, operands=tuple(values[v] for v in op.operands), results=results))
         values.update(zip(op.results, results, strict=True))
+    results, back = list(region.outputs), list[Op]()
+    domain = results[0].shape
+    for i, v in enumerate(region.outputs):
+        if kind == "fused.pointwise" and not is_same_shape(v.shape, domain):
+            ops.append(RESHAPE.build(values[v], shape=domain))
+            values[v] = ops[-1].result
+            results[i] = Value(ops[-1].result.type, v.hint)
+            back.append(replace(RESHAPE.build(results[i], shape=v.shape), results=(v,)))
     body = Graph(
         region_name(ops),
         tuple(values[v] for v in region.params),
@@ -82,7 +100,7 @@ def outlined(facts: Facts, region: Region, kind: str) -> Op:
         tuple(values[v] for v in region.outputs),
     )
     made = SPECS[kind].build(*region.params, body=body, loc=_location(ops), scope=_scope(ops))
-    return replace(made, results=region.outputs)
+    return [replace(made, results=tuple(results)), *back]
 
 
 def region_name(ops: Iterable[Op]) -> str:

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from effcomp.ir import Op, Value
 from effcomp.ir.cost import op_flops
 from effcomp.ir.types import ITEMSIZE, TensorType
-from effcomp.passes.grouping.demand import Demand
-from effcomp.passes.grouping.sizes import typical, typical_numel
+from effcomp.passes.grouping.demand import Demand, is_scattered
+from effcomp.passes.grouping.sizes import nbytes, typical, typical_numel
 from effcomp.target import Target
 
 # A Triton template against the vendor's library, where arithmetic bounds a product.
 TEMPLATE_EFFICIENCY = 0.8
+# What a read costs whose neighbours in the loop are no neighbours in memory.
+SCATTERED = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,7 @@ class Kernel:
 
     def seconds(self, target: Target) -> float:
         """Time alone on the device, its launch included."""
-        busy = min(1.0, self.parallel / target.processors)
+        busy = min(1.0, max(1.0, self.parallel) / target.processors)
         moved = (self.read + self.written) / (target.bandwidth * busy)
         computed = self.matrix + self.flops / (target.vector_rate * busy)
         return max(moved, computed) + target.launch_seconds
@@ -45,17 +47,11 @@ def loop_kernel(
     read = 0.0
     for v in params:
         if isinstance(v.type, TensorType):
-            loads = size * len(demand.maps.get(v, ()))
-            read += ITEMSIZE[v.dtype] * min(typical_numel(v.shape), loads)
+            maps = demand.maps.get(v, set())
+            loads = ITEMSIZE[v.dtype] * min(typical_numel(v.shape), size * len(maps))
+            read += loads * (SCATTERED if any(map(is_scattered, maps)) else 1)
     written = float(sum(nbytes(v) for v in outputs))
     return Kernel(read, written, float(demand.flops) * size, parallel)
-
-
-def nbytes(value: Value) -> int:
-    """Bytes of a dense tensor, sizes with a name taken for a typical one."""
-    if not isinstance(value.type, TensorType):
-        return 0
-    return ITEMSIZE[value.dtype] * typical_numel(value.shape)
 
 
 def product_kernel(op: Op, reads: float, written: float, flops: float, target: Target) -> Kernel:

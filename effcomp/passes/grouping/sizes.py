@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+from effcomp.ir import Value
 from effcomp.ir.dims import Dim, same, same_shape
+from effcomp.ir.types import ITEMSIZE, TensorType
 
 TYPICAL_SIZE = 512
 
@@ -39,3 +41,10 @@ def is_same_shape(a: Sequence[Dim], b: Sequence[Dim]) -> bool:
     if all(isinstance(s, int) for s in a) and all(isinstance(s, int) for s in b):
         return tuple(a) == tuple(b)
     return same_shape(a, b)
+
+
+def nbytes(value: Value) -> int:
+    """Bytes of a dense tensor, sizes with a name taken for a typical one."""
+    if not isinstance(value.type, TensorType):
+        return 0
+    return ITEMSIZE[value.dtype] * typical_numel(value.shape)

@@ -126,7 +126,8 @@ def atan_of_ratio(x):
     else:
         series = (8.05374449538e-2 * z - 1.38776856032e-1) * z
         series = (series + 1.99777106478e-1) * z - 3.33329491539e-1
-    return tl.where(far, 0.7853981633974483, 0.0) + (t + t * z * series)
+    angle = t + t * z * series
+    return tl.where(far, angle + 0.7853981633974483, angle)
 
 
 @triton.jit
@@ -154,11 +155,13 @@ def atan2(y, x):
 
 @triton.jit
 def float_remainder_of_trunc(a, b):
-    """C's fmod in float64, a - trunc(a / b) * b: exact for float32 operands."""
-    x = a.to(tl.float64)
-    y = b.to(tl.float64)
-    left = x - trunc(x / y) * y
-    return tl.where((tl.abs(y) == float("inf")) & (tl.abs(x) != float("inf")), x, left)
+    """C's fmod in float64, a - trunc(a / b) * b; exact unless a / b is beyond 2**53."""
+    x = tl.abs(a.to(tl.float64))
+    y = tl.abs(b.to(tl.float64))
+    left = tl.fma(-1.0 * tl.floor(x / y), y, x)
+    left = tl.where(left < 0.0, left + y, left)  # the quotient was rounded up to an integer
+    left = tl.where((y == float("inf")) & (x != y), x, left)
+    return tl.where(a < 0, -1.0 * left, left)
 
 
 @triton.jit

@@ -1,0 +1,187 @@
+"""Tile `fused.rowwise`: whole rows in registers, or several passes over their columns."""
+
+from dataclasses import dataclass
+
+from effcomp.codegen.tile.build import Builder, Uncovered
+from effcomp.codegen.tile.group import (
+    Group,
+    TiledGroup,
+    ceil_div,
+    group_of,
+    kernel_name,
+    power_at_least,
+    source_lines,
+)
+from effcomp.codegen.tile.index import offset_of
+from effcomp.codegen.tile.ir import Accumulate, Accumulator, Axis, Constant, Spread, TileKernel
+from effcomp.codegen.tile.rows import (
+    COL,
+    PARTS,
+    ROW,
+    RowSpace,
+    Statistics,
+    neutral,
+    row_space,
+)
+from effcomp.ir import Op, Trait, Value, spec_of
+from effcomp.ir.dims import same
+from effcomp.target import Target
+
+MAX_WHOLE = 16384  # columns that registers hold
+MAX_TENSORS = 3  # full-size operands; with more, half as many columns
+TILE = 2048  # elements of a block of several rows, or of a turn of the loop
+STRIDED_ROWS = 32  # neighbouring rows a block takes where columns are strided
+SPLIT_COLUMNS = 2**17  # rows this long want more than one program each
+
+
+@dataclass(frozen=True, slots=True)
+class RowTiling:
+    """Blocks of a row-wise kernel; `looped` walks the columns."""
+
+    rows: int
+    columns: int
+    looped: bool
+    num_warps: int
+
+
+def tile_rowwise(op: Op, target: Target) -> TiledGroup:
+    """Tile a row-wise group. Raises Uncovered where the generator does not cover it."""
+    group = group_of(op)
+    space = row_space(group.body)
+    _require_parallelism(space, target)
+    tiling = _tiling_for(group, space, target)
+    axes = (
+        Axis(ROW, space.rows, tiling.rows),
+        Axis(COL, space.columns, tiling.columns, Spread.LOOP if tiling.looped else Spread.WHOLE),
+    )
+    builder = Builder(axes, wide=group.wide)
+    statistics = Statistics(group, space, builder)
+    if tiling.looped:
+        _passes(group, statistics)
+    _outputs(group, statistics, tiling.looped)
+    kernel = TileKernel(
+        kernel_name(op), group.pointers, axes, tuple(builder.body), group.wide,
+        num_warps=tiling.num_warps, source=source_lines(op),
+    )  # fmt: skip
+    programs = ceil_div(space.rows, tiling.rows)
+    return TiledGroup(kernel, (*op.operands, *op.results), programs)
+
+
+def _require_parallelism(space: RowSpace, target: Target) -> None:
+    rows, columns = space.rows, space.columns
+    if not isinstance(rows, int) or not isinstance(columns, int):
+        return
+    if 8 * rows <= target.processors and columns >= SPLIT_COLUMNS:
+        raise Uncovered(f"{rows} rows of {columns} columns would leave most of the device idle")
+
+
+def _tiling_for(group: Group, space: RowSpace, target: Target) -> RowTiling:
+    columns = space.columns
+    inner = max((d for d, size in enumerate(space.shape) if size != 1), default=0)
+    strided = inner not in space.reduced and inner in space.kept and columns != 1
+    full = sum(same(v.tensor.numel, space.rows * columns) for v in (*group.body.params,))
+    most = MAX_WHOLE if full <= MAX_TENSORS else MAX_WHOLE // 2
+    if strided:
+        return _strided_tiling(space)
+    if not isinstance(columns, int) or power_at_least(columns) > most:
+        few = isinstance(space.rows, int) and space.rows <= target.processors
+        return RowTiling(1, 4 * TILE, True, 16) if few else RowTiling(1, TILE, True, 8)
+    block = power_at_least(columns)
+    if block >= TILE:
+        return RowTiling(1, block, False, min(max(block // 512, 4), 16))
+    rows = TILE // 2 // block if block <= TILE // 2 else 1
+    if isinstance(space.rows, int):
+        rows = min(rows, power_at_least(space.rows))
+        while rows > 1 and ceil_div(space.rows, rows) < 2 * target.processors:
+            rows //= 2
+    return RowTiling(rows, block, False, min(max(rows * block // 256, 1), 4))
+
+
+def _strided_tiling(space: RowSpace) -> RowTiling:
+    """Blocks that span neighbouring rows: those lie next to each other in memory."""
+    rows = STRIDED_ROWS
+    if isinstance(space.rows, int):
+        rows = min(rows, power_at_least(space.rows))
+    most = TILE // rows
+    if isinstance(space.columns, int) and power_at_least(space.columns) <= 2 * most:
+        return RowTiling(rows, power_at_least(space.columns), False, 4)
+    return RowTiling(rows, most, True, 4)
+
+
+def _outputs(group: Group, statistics: Statistics, looped: bool) -> None:
+    builder, space = statistics.builder, statistics.space
+    for value, place in zip(group.body.outputs, group.results, strict=True):
+        index = tuple(map(builder.simplify, space.output_index(value)))
+        element = statistics.evaluator.at(value, index)
+        builder.store(place.pointer, offset_of(index, place.strides), element)
+    if looped and builder.has_loop:
+        statistics.evaluator.forget_loop()
+        builder.close_loop(COL.name, ())
+
+
+def _passes(group: Group, statistics: Statistics) -> None:
+    """One loop for all statistics that need no others, one for those that need these, and so on."""
+    levels = _levels(group)
+    for level in range(1, max(levels.values(), default=0) + 1):
+        _one_pass(statistics, [key for key, at in levels.items() if at == level])
+
+
+def _levels(group: Group) -> dict[tuple[Op, str], int]:
+    """The pass in which each statistic is taken. Softmax takes its two in one pass."""
+    depth: dict[Value, int] = {}
+    levels: dict[tuple[Op, str], int] = {}
+    for op in group.body.ops:
+        at = max((depth.get(v, 0) for v in op.operands), default=0)
+        if Trait.REDUCTION in spec_of(op).traits:
+            online = "peak" in PARTS[op.name]
+            for part in PARTS[op.name][: 1 if online else None]:
+                at += 1
+                levels[op, part] = at
+        depth |= dict.fromkeys(op.results, at)
+    return levels
+
+
+def _one_pass(statistics: Statistics, keys: list[tuple[Op, str]]) -> None:
+    builder = statistics.builder
+    accumulators: list[Accumulator] = []
+    taken: list[tuple[Op, str, str, tuple[Accumulator, ...]]] = []
+    for op, part in keys:
+        kind = "softmax" if part == "peak" else statistics.kind_of(op, part)
+        x = statistics.part_operand(op, part, statistics.row_element(op))
+        x = statistics.masked("peak" if kind == "softmax" else kind, x)
+        own = _accumulators(builder, kind, x.dtype)
+        builder.add(Accumulate(kind, tuple(a.value for a in own), x))
+        accumulators += own
+        taken.append((op, part, kind, own))
+    statistics.evaluator.forget_loop()
+    builder.close_loop(COL.name, accumulators)
+    for op, part, kind, own in taken:
+        if kind == "softmax":
+            _finish_softmax(statistics, op, own)
+        else:
+            combined = builder.reduce(kind, own[0].value, COL.name)
+            statistics.known[op, part] = statistics.finished(op, part, combined)
+
+
+def _accumulators(builder: Builder, kind: str, dtype: str) -> tuple[Accumulator, ...]:
+    if kind == "softmax":
+        return (
+            Accumulator(builder.accumulator("peak", dtype), neutral("peak", dtype)),
+            Accumulator(builder.accumulator("total", dtype), neutral("sum", dtype)),
+        )
+    return (Accumulator(builder.accumulator(kind, dtype), neutral(kind, dtype)),)
+
+
+def _finish_softmax(statistics: Statistics, op: Op, own: tuple[Accumulator, ...]) -> None:
+    """The row's maximum, and the lanes' sums brought to it: sum_l total_l exp(peak_l - peak)."""
+    builder = statistics.builder
+    peaks, totals = (a.value for a in own)
+    dtype = peaks.dtype
+    peak = builder.reduce("peak", peaks, COL.name)
+    lower = builder.compute("tensor.sub", dtype, (peaks, peak))
+    scale = builder.compute("tensor.exp", dtype, (lower,))
+    empty = builder.compute("tensor.eq", "bool", (totals, Constant(0.0, dtype)))
+    scaled = builder.compute("tensor.mul", dtype, (totals, scale))
+    kept = builder.compute("tensor.where", dtype, (empty, totals, scaled))
+    statistics.known[op, "peak"] = peak
+    statistics.known[op, "total"] = builder.reduce("sum", kept, COL.name)

@@ -1,0 +1,1 @@
+"""What fuse-attention knows of attention: score chains, masks, grouped heads."""

@@ -1,0 +1,331 @@
+"""CUDA graphs: replaying a plan's launches at once, where starting them takes longest.
+
+The first call for a set of sizes runs as usual, which warms up libraries and loads kernels; the
+second is captured. Capturing runs nothing, so mutated arguments change once a call. Arguments are
+copied into memory of the graph, except weights and mutated ones: those are used where they lie, and
+another address means another capture. Results are copied out, so that no replay changes what a
+caller holds. Because nothing in a graph's memory outlives a call, all graphs of a device share one
+pool.
+"""
+
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import torch
+
+from effcomp.plan.expressions import evaluate
+from effcomp.plan.schema import AtenCall, CallStep, ConstArg, Plan, RunRegion, TensorSpec
+from effcomp.runtime.calls import buffers_in, operator
+from effcomp.runtime.dtypes import dtype_named
+from effcomp.runtime.memory import extent
+from effcomp.runtime.notes import Notes
+from effcomp.runtime.program import Program
+from effcomp.target import TARGETS
+
+__all__ = ["CudaCapture", "Graphs", "Recording", "refusal", "why_not_replay"]
+
+_MOST_GRAPHS = 16
+"""Sets of sizes kept captured by an executable; each holds its inputs and outputs."""
+
+_MOST_CAPTURES = 4
+"""Captures for one set of sizes before moving addresses are taken as a habit of the caller's."""
+
+_UNSAFE_TAGS = ("cudagraph_unsafe", "data_dependent_output", "dynamic_output_shape")
+
+Run = Callable[[list[Any]], list[Any]]
+
+
+class Recording(Protocol):
+    """Captured launches; the results are always in the same tensors."""
+
+    results: list[Any]
+
+    def replay(self) -> None:
+        """Run the launches on the current stream."""
+        ...
+
+
+class CudaCapture:
+    """Capturing on one device; its recordings share a memory pool."""
+
+    _lock = threading.Lock()
+    _by_device: dict[torch.device, "CudaCapture"] = {}  # noqa: RUF012 - filled under the lock
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.pool = torch.cuda.graph_pool_handle()
+        self._side = torch.cuda.Stream(device)
+        self._last: torch.cuda.Stream | None = None
+        self.lock = threading.RLock()
+
+    @classmethod
+    def of(cls, device: torch.device) -> "CudaCapture":
+        with cls._lock:
+            if device not in cls._by_device:
+                cls._by_device[device] = cls(device)
+            return cls._by_device[device]
+
+    @classmethod
+    def release(cls) -> None:
+        """Start new pools; an old one is freed with its last graph."""
+        with cls._lock:
+            cls._by_device.clear()
+
+    def capturing(self) -> bool:
+        """Whether the caller is capturing a graph of their own, which this call is then part of."""
+        return torch.cuda.is_current_stream_capturing()
+
+    def capture(self, run: Callable[[], list[Any]]) -> Recording:
+        """Record what `run` launches. Raises RuntimeError where torch cannot."""
+        graph = torch.cuda.CUDAGraph()
+        # Other threads (loading data, say) may go on allocating while this one captures.
+        with (
+            torch.cuda.device(self.device),
+            torch.cuda.graph(
+                graph, pool=self.pool, stream=self._side, capture_error_mode="thread_local"
+            ),
+        ):
+            results = run()
+        return _CudaRecording(graph, results)
+
+    def follow_stream(self) -> None:
+        """Order this use of the pool after the previous one, where that was on another stream."""
+        current = torch.cuda.current_stream(self.device)
+        if self._last is not None and self._last != current:
+            current.wait_stream(self._last)
+        self._last = current
+
+
+@dataclass(slots=True)
+class _CudaRecording:
+    graph: torch.cuda.CUDAGraph
+    results: list[Any]
+
+    def replay(self) -> None:
+        self.graph.replay()
+
+
+@dataclass(frozen=True, slots=True)
+class _Captured:
+    """A recording for one set of sizes and the addresses of what is not copied."""
+
+    recording: Recording
+    addresses: tuple[int, ...]
+    inputs: tuple[tuple[int, torch.Tensor], ...]  # (port, the graph's own memory)
+    returned: Mapping[int, int]  # result -> the port whose tensor it is
+
+
+@dataclass(slots=True)
+class _State:
+    calls: int = 0
+    captures: int = 0
+    refused: bool = False
+    captured: _Captured | None = field(default=None)
+
+
+class Graphs:
+    """The CUDA graphs of an executable."""
+
+    def __init__(
+        self,
+        program: Program,
+        mode: Literal["auto", "on"],
+        notes: Notes,
+        device: CudaCapture,
+    ) -> None:
+        self._program, self._mode, self._notes, self._device = program, mode, notes, device
+        plan = program.plan
+        self._fixed = tuple(
+            i for i, p in enumerate(plan.ports) if p.spec is not None and (p.weight or p.mutated)
+        )
+        self._copied = tuple(
+            i
+            for i, p in enumerate(plan.ports)
+            if p.spec is not None and not (p.weight or p.mutated)
+        )
+        self._states: OrderedDict[tuple[int, ...], _State] = OrderedDict()
+        self._refusal = refusal(program)
+        if self._refusal is not None and mode == "on":
+            notes.add(f"no CUDA graph: {self._refusal}")
+
+    def clear(self) -> None:
+        """Forget every recording."""
+        self._states.clear()
+
+    def call(
+        self, key: tuple[int, ...], sizes: Mapping[str, int], args: Sequence[Any], run: Run
+    ) -> list[Any] | None:
+        """The results by replaying; None where this call has to run step by step.
+
+        `run` runs the plan on a list of arguments in memory of its own, for capturing.
+        """
+        if self._refusal is not None or self._device.capturing():
+            return None
+        state = self._state(key, sizes)
+        state.calls += 1
+        if state.refused or state.calls == 1:
+            return None
+        addresses = tuple(args[port].data_ptr() for port in self._fixed)
+        with self._device.lock:
+            self._device.follow_stream()
+            if state.captured is None or state.captured.addresses != addresses:
+                state.captured = None  # its memory may serve the new capture
+                state.captured = self._capture(state, args, addresses, run)
+            if state.captured is None:
+                return None
+            return self._replay(state.captured, args)
+
+    def _state(self, key: tuple[int, ...], sizes: Mapping[str, int]) -> _State:
+        state = self._states.get(key)
+        if state is None:
+            state = self._states[key] = _State()
+            if self._mode == "auto" and (why := why_not_replay(self._program.plan, sizes)):
+                state.refused = True
+                self._notes.add(f"no CUDA graph: {why}")
+            while len(self._states) > _MOST_GRAPHS:
+                self._states.popitem(last=False)
+        self._states.move_to_end(key)
+        return state
+
+    def _capture(
+        self, state: _State, args: Sequence[Any], addresses: tuple[int, ...], run: Run
+    ) -> _Captured | None:
+        state.captures += 1
+        if state.captures > _MOST_CAPTURES:
+            state.refused = True
+            self._notes.add("no CUDA graph: weights or mutated arguments keep changing address")
+            return None
+        given = list(args)
+        # Outside inference mode: an inference tensor could not be written by later calls.
+        with torch.inference_mode(False), torch.no_grad():
+            for port in self._copied:
+                given[port] = _empty(args[port])
+            inputs = tuple((port, given[port]) for port in self._copied)
+            try:
+                recording = self._device.capture(lambda: run(list(given)))
+            except RuntimeError as error:
+                state.refused = True
+                first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                self._notes.add(f"no CUDA graph: capturing failed: {first}")
+                return None
+        ports = {id(given[port]): port for port in (*self._copied, *self._fixed)}
+        results = recording.results
+        returned = {i: ports[id(r)] for i, r in enumerate(results) if id(r) in ports}
+        for index in returned:
+            results[index] = None  # the caller's tensors are not kept alive
+        return _Captured(recording, addresses, inputs, returned)
+
+    def _replay(self, captured: _Captured, args: Sequence[Any]) -> list[Any]:
+        if captured.inputs:
+            torch._foreach_copy_(
+                [_flat(own) for _, own in captured.inputs],
+                [_flat(args[port]) for port, _ in captured.inputs],
+            )
+        captured.recording.replay()
+        copies: dict[int, torch.Tensor] = {}
+        outputs: list[Any] = []
+        for index, result in enumerate(captured.recording.results):
+            if index in captured.returned:
+                outputs.append(args[captured.returned[index]])
+            elif isinstance(result, torch.Tensor):
+                if id(result) not in copies:
+                    copies[id(result)] = _copy(result)
+                outputs.append(copies[id(result)])
+            else:
+                outputs.append(result)
+        return outputs
+
+
+def refusal(program: Program) -> str | None:
+    """Why no call of a plan can be captured; None where it can."""
+    plan = program.plan
+    for step in plan.steps:
+        if isinstance(step, RunRegion):
+            return "the plan runs regions on the CPU"
+        if isinstance(step, CallStep) and (why := _unsafe(plan, step)):
+            return why
+    return None
+
+
+def _unsafe(plan: Plan, step: CallStep) -> str | None:
+    name = step.call.target
+    tags = {tag.name for tag in operator(name).tags}
+    if "nondeterministic_seeded" in tags and not _drops_nothing(step.call):
+        return f"{name} draws random numbers"
+    # Indexing is tagged because of masks, whose result has as many elements as they have ones.
+    masks = any(plan.buffers[id].spec.dtype in ("bool", "u8") for id in buffers_in(step.call))
+    indexing = name.startswith(("aten.index.", "aten.index_put", "aten._index_put"))
+    if indexing and masks:
+        return f"{name} may index by a mask, which waits for the GPU"
+    if not indexing and (unsafe := tags.intersection(_UNSAFE_TAGS)):
+        return f"{name} is {', '.join(sorted(unsafe))}"
+    return None
+
+
+def _drops_nothing(call: AtenCall) -> bool:
+    """Whether an operator is random for its dropout only (attention), and that is off."""
+    for position, argument in enumerate(operator(call.target)._schema.arguments):
+        if argument.name == "dropout_p":
+            given = dict(call.kwargs).get("dropout_p")
+            if position < len(call.args):
+                given = call.args[position]
+            return given is None or given in (ConstArg(0.0), ConstArg(0))
+    return False
+
+
+def why_not_replay(plan: Plan, sizes: Mapping[str, int]) -> str | None:
+    """Why replaying does not pay for these sizes; None where it does.
+
+    Starting n steps takes n launch times. A GPU that computes longer than that never waits for
+    launches. Copying arguments and results costs bandwidth, and a launch each.
+    """
+    target = TARGETS.get(plan.target)
+    if target is None or len(plan.costs) != len(plan.steps):
+        return "the plan does not say what its steps cost"
+    busy = sum(
+        max(
+            evaluate(cost.bytes, sizes) / target.bandwidth,
+            evaluate(cost.flops, sizes) / target.matrix_rate,
+        )
+        for cost in plan.costs
+    )
+    launching = len(plan.steps) * target.launch_seconds
+    copied = [p.spec for p in plan.ports if p.spec is not None and not (p.weight or p.mutated)]
+    copied += [plan.buffers[ref.buffer].spec for ref in plan.outputs if ref.buffer is not None]
+    copying = 2 * sum(_nbytes(spec, sizes) for spec in copied) / target.bandwidth
+    copying += 2 * target.launch_seconds
+    if launching <= busy + copying:
+        return (
+            f"{len(plan.steps)} launches take {launching * 1e6:.0f} us, the GPU is busy for "
+            f"{busy * 1e6:.0f} us and copying would take {copying * 1e6:.0f} us"
+        )
+    return None
+
+
+def _nbytes(spec: TensorSpec, sizes: Mapping[str, int]) -> int:
+    count = math.prod(evaluate(dim, sizes) for dim in spec.shape)
+    return count * dtype_named(spec.dtype).itemsize
+
+
+def _empty(tensor: torch.Tensor) -> torch.Tensor:
+    """New memory of the same layout."""
+    flat = _flat(tensor)
+    made = torch.empty_strided(flat.shape, flat.stride(), dtype=tensor.dtype, device=tensor.device)
+    return made if flat is tensor else made.as_strided(tensor.shape, tensor.stride())
+
+
+def _flat(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor, or all its memory as a vector where elements share memory (expanded ones)."""
+    if torch._debug_has_internal_overlap(tensor) == 0:
+        return tensor
+    return tensor.as_strided((extent(tensor.shape, tensor.stride()),), (1,))
+
+
+def _copy(tensor: torch.Tensor) -> torch.Tensor:
+    made = _empty(tensor)
+    _flat(made).copy_(_flat(tensor))
+    return made
