@@ -9,6 +9,7 @@ from typing import Any
 import sympy
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.fx import GraphModule, Node
 
 from effcomp.capture.assertions import is_assertion
@@ -19,7 +20,7 @@ from effcomp.capture.origin import graph_title, module_path, node_hint, source_l
 from effcomp.capture.results import Results, Write
 from effcomp.capture.sizes import Ratio, Sizes
 from effcomp.capture.table import ROWS
-from effcomp.capture.unmodelled import call_torch, strides_of
+from effcomp.capture.unmodelled import call_torch, reason_for, strides_of
 from effcomp.errors import CaptureError
 from effcomp.ir import Dim, Graph, Level, SizeType, TensorType, Value, print_graph, verify
 from effcomp.ir.dims import free_sizes
@@ -145,7 +146,9 @@ class _Importer:
             raise CaptureError(f"the program holds {name}, a {type(tensor).__name__}")
         self.builder.hint = node_hint(node)
         if tensor.ndim == 0 and type(tensor) is Tensor and not tensor.requires_grad:
-            return self.builder.full((), tensor.item(), name_of(tensor.dtype))
+            with unset_fake_temporarily():
+                number = tensor.item()
+            return self.builder.full((), number, name_of(tensor.dtype))
         if name not in self.constant_params:
             self.constant_params[name] = self._tensor_param(tensor, self.builder.hint, True)
             self.constants.append(tensor)
@@ -178,12 +181,10 @@ class _Importer:
         b.hint, b.loc, b.scope = node_hint(node), source_line(node), module_path(node)
         emitted = len(b.ops)
         row = ROWS.get(node.target)
-        why = "no row of the table knows it"
+        why = reason_for(node.target)
         if row is not None:
             try:
-                found = row(b, *args, **kwargs)
-                _check_result(found, b)
-                return found
+                return _fit(row(b, *args, **kwargs), b)
             except Unmodelled as reason:
                 del b.ops[emitted:]
                 why = str(reason)
@@ -284,17 +285,23 @@ class _Importer:
         return _without_weights(graph, mutated)
 
 
-def _check_result(found: Any, b: Builder) -> None:
-    """A row's result must have the traced dtype and rank; else the row is wrong, or refuses."""
-    pairs = (
-        zip(found, b.expected, strict=True) if isinstance(found, tuple) else [(found, b.expected)]
-    )
-    for value, traced in pairs:
-        if value is None or not isinstance(traced, Tensor):
-            continue
-        wanted = TensorType(name_of(traced.dtype), b.sizes.shape(traced.shape))
-        if value.dtype != wanted.dtype or not _may_be_equal(value.shape, wanted.shape):
-            raise Unmodelled(f"its row gives {value.type}, torch gives {wanted}")
+def _fit(found: Any, b: Builder) -> Any:
+    """A row's results with their traced shapes; if one has another dtype or size, refuse the row.
+
+    Where torch knows two symbolic sizes to be equal and the IR does not, a reshape says so.
+    """
+    if isinstance(found, tuple):
+        return tuple(_fit_one(v, t, b) for v, t in zip(found, b.expected, strict=True))
+    return _fit_one(found, b.expected, b)
+
+
+def _fit_one(value: Value | None, traced: Any, b: Builder) -> Value | None:
+    if value is None or not isinstance(traced, Tensor):
+        return value
+    wanted = TensorType(name_of(traced.dtype), b.sizes.shape(traced.shape))
+    if value.dtype != wanted.dtype or not _may_be_equal(value.shape, wanted.shape):
+        raise Unmodelled(f"its row gives {value.type}, torch gives {wanted}")
+    return b.reshape(value, wanted.shape)
 
 
 def _may_be_equal(a: Sequence[Dim], b: Sequence[Dim]) -> bool:

@@ -24,6 +24,42 @@ class Ratio:
 
 
 @dataclass(slots=True)
+class Equalities:
+    """Sizes that are equal because torch guards on it, though their expressions differ.
+
+    Two sequences joined from two parts each have s0 + s1 == s2 + s3; halving and doubling an even
+    size gives 2 * ((s0 + 1) // 2) == s0. Nothing in the IR would show it, so of two equal sizes
+    one is always written as the other.
+    """
+
+    symbols: dict[sympy.Symbol, sympy.Expr] = field(default_factory=dict)
+    rules: list[tuple[sympy.Expr, sympy.Expr]] = field(default_factory=list)  # term, what is 0
+
+    def learn(self, zero: sympy.Expr) -> None:
+        """Note that an expression is 0: its most complex term is the one to be replaced."""
+        zero = self.reduce(zero)
+        terms = [t for t in zero.as_coefficients_dict() if not t.is_number]
+        if not terms:
+            return
+        lead = max(terms, key=lambda t: (sympy.count_ops(t), len(str(t)), str(t)))
+        if not lead.is_Symbol:
+            self.rules.append((lead, zero))
+        elif (factor := zero.coeff(lead)) in (1, -1):
+            value = sympy.expand(lead - zero / factor)
+            self.symbols = {s: e.subs(lead, value) for s, e in self.symbols.items()}
+            self.symbols[lead] = value
+
+    def reduce(self, expr: sympy.Expr) -> sympy.Expr:
+        """The same size without the terms that equal something simpler."""
+        expr = sympy.expand(expr.subs(self.symbols)) if self.symbols else sympy.expand(expr)
+        for lead, zero in self.rules * 2:  # what one rule brings in, an earlier one may take out
+            times = expr.as_coefficients_dict()[lead] / zero.as_coefficients_dict()[lead]
+            if times != 0 and times.is_Integer:
+                expr = sympy.expand(expr - times * zero)
+        return expr
+
+
+@dataclass(slots=True)
 class Sizes:
     """Names torch's symbols s0, s1, ... in the order in which one graph meets them.
 
@@ -33,29 +69,16 @@ class Sizes:
 
     names: dict[sympy.Symbol, sympy.Symbol] = field(default_factory=dict)
     hints: dict[sympy.Symbol, int] = field(default_factory=dict)
-    known: dict[sympy.Symbol, sympy.Expr] = field(default_factory=dict)  # by other sizes
+    known: Equalities = field(default_factory=Equalities)
 
     def learn(self, shape_env: Any) -> None:
-        """Express symbols by others where torch guards on an equality of sums.
-
-        Two sequences joined from two parts each, say, have s0 + s1 == s2 + s3. Without this nothing
-        in the IR would show that they are equally long.
-        """
+        """Take note of the equalities that torch guards on; called once the inputs have names."""
         for guard in shape_env.guards:
             equal = guard.expr
             if isinstance(equal, sympy.Eq) and equal.free_symbols <= self.names.keys():
                 with contextlib.suppress(CaptureError):
                     left, right = (self._translate(side, shape_env) for side in equal.args)
-                    self._learn_zero(sympy.expand((left - right).subs(self.known)))
-
-    def _learn_zero(self, expr: sympy.Expr) -> None:
-        for found in sorted(expr.free_symbols, key=lambda s: int(s.name[1:]), reverse=True):
-            rest = sympy.expand(expr - expr.coeff(found) * found)
-            if expr.coeff(found) in (1, -1) and found not in rest.free_symbols:
-                value = sympy.expand(-rest * expr.coeff(found))
-                self.known = {s: e.subs(found, value) for s, e in self.known.items()}
-                self.known[found] = value
-                return
+                    self.known.learn(left - right)
 
     def dim(self, size: int | torch.SymInt) -> Dim:
         """A size as the IR writes it. Raises CaptureError for a function the IR has no word for."""
@@ -68,7 +91,7 @@ class Sizes:
 
     def translate(self, expr: sympy.Expr, shape_env: Any) -> Dim:
         found = self._translate(expr, shape_env)
-        return dim(found.subs(self.known) if self.known else found)
+        return dim(self.known.reduce(found))
 
     def is_negative(self, size: Dim) -> bool:
         """Whether a size is below zero; where symbols leave it open, as it was when traced.

@@ -1,6 +1,6 @@
 """`aten.call`: operators that the table has no row for, with everything a caller of them needs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -44,6 +44,27 @@ def call_torch(
     b.ops[-1] = replace(b.ops[-1], results=tuple(laid_out))
     rest = iter(laid_out)
     return tuple(next(rest) if isinstance(o, Tensor) else None for o in outputs)
+
+
+WHY: Mapping[str, str] = {
+    "histc": "counts elements into bins",
+    "_grouped_mm": "one product for each group of rows; how long groups are is data",
+    "convolution_backward": "the gradients of a convolution",
+    "_scaled_dot_product_flash_attention_for_cpu_backward": "the gradients of attention",
+    "_scaled_dot_product_flash_attention_backward": "the gradients of attention",
+    "_scaled_dot_product_efficient_attention_backward": "the gradients of attention",
+    "_scaled_dot_product_cudnn_attention_backward": "the gradients of attention",
+}
+
+
+def reason_for(target: torch._ops.OpOverload) -> str:
+    """Why an operator without a row has none."""
+    if target.namespace not in ("aten", "prims"):
+        return "an operator of another library"
+    name = target._schema.name.partition("::")[2]
+    if torch.Tag.nondeterministic_seeded in target.tags:
+        return "draws random numbers"
+    return WHY.get(name, "no row of the table knows it")
 
 
 def has_effects(target: torch._ops.OpOverload) -> bool:

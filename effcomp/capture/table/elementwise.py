@@ -120,6 +120,16 @@ def divide_rounding(b: Builder, x: Value, y: Operand, *, rounding_mode: str | No
     return b.binary(f"tensor.{rounding_mode}_divide", x, y)
 
 
+@row("fmod.Tensor", "fmod.Scalar")
+def fmod(b: Builder, x: Value, y: Operand) -> Value:
+    """x - trunc(x / y) y, which is exact for integers only."""
+    dtype = common_dtype((x, y))
+    if is_inexact(dtype):
+        raise Unmodelled("the remainder of floats towards zero")
+    whole = b.binary("tensor.trunc_divide", x, y, dtype)
+    return b.binary("tensor.sub", x, b.binary("tensor.mul", whole, y, dtype), dtype)
+
+
 @row("clamp.default", "clamp.Tensor")
 def clamp(b: Builder, x: Value, low: Operand | None = None, high: Operand | None = None) -> Value:
     given = [bound for bound in (low, high) if bound is not None]

@@ -51,8 +51,8 @@ for reduction_name in REDUCTIONS:
 
 
 @row("prims.where.default")
-def where(b: Builder, condition: Value, x: Value, y: Value) -> Value:
-    return b.emit("tensor.where", condition, x, y)
+def where(b: Builder, condition: Value, x: Operand, y: Operand) -> Value:
+    return b.emit("tensor.where", condition, b.operand(x, b.dtype), b.operand(y, b.dtype))
 
 
 @row("prims.convert_element_type.default")
