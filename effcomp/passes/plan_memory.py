@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from effcomp.ir import Graph, Level, Op, TensorType, Value, is_pure
 from effcomp.passes.aliases import storage_of
+from effcomp.passes.prologue import PROLOGUE
 from effcomp.rewrite import Log
 
 RULE = "ReorderOps"
@@ -32,7 +33,8 @@ class PlanMemory:
         segment: list[Op] = []
         live = _Live(usage)
         for op in (*graph.ops, None):
-            if op is not None and is_pure(op):
+            # The prologue stands first, whatever reads it.
+            if op is not None and is_pure(op) and op.name != PROLOGUE:
                 segment.append(op)
                 continue
             ops += _schedule(segment, live)
@@ -64,7 +66,8 @@ def _usage(graph: Graph) -> _Usage | None:
     makes: dict[Op, frozenset[Value]] = {}
     readers: dict[Value, int] = {}
     for op in graph.ops:
-        own = [r for r in op.results if storage_of(r, producers) is r]
+        kept = op.name == PROLOGUE  # what it makes stays from call to call
+        own = [r for r in op.results if not kept and storage_of(r, producers) is r]
         for r in own:
             nbytes = r.type.nbytes if isinstance(r.type, TensorType) else 0
             if not isinstance(nbytes, int):
