@@ -10,6 +10,7 @@ from effcomp.passes.fuse_epilogue import FuseEpilogue
 from effcomp.passes.fuse_horizontal import FuseHorizontal
 from effcomp.passes.fuse_pointwise import FusePointwise
 from effcomp.passes.fuse_rowwise import FuseRowwise
+from effcomp.passes.plan_memory import PlanMemory
 from effcomp.passes.reinplace import Reinplace
 from effcomp.rewrite import Pass, Pipeline
 from effcomp.target import Target
@@ -39,5 +40,6 @@ def pipeline_for(target: Target, *, training: bool, horizontal_rows: int) -> Pip
         FuseEpilogue(target=target),  # products take in what follows, where that pays
         FusePointwise(target=target),  # everything elementwise that is left
         Dce(),  # what the groups compute for themselves
+        PlanMemory(),  # last: the order in which the least is alive at once
     ]
     return Pipeline(tuple(passes))
