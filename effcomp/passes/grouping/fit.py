@@ -19,6 +19,8 @@ from effcomp.target import Target
 
 # Elements that one program of a pointwise kernel computes.
 BLOCK = 1024
+# Rows that one program computes where a row's elements are no neighbours in memory.
+STRIDED_ROWS = 32
 
 
 def fit_pointwise(facts: Facts, region: Region) -> Kernel:
@@ -48,7 +50,8 @@ def fit_rowwise(facts: Facts, region: Region) -> Kernel:
     check_rows(ops, region.outputs, rows)
     demand = _demand(facts, region, rows.shape)
     size, count = typical_numel(rows.shape), float(typical(rows.count))
-    return loop_kernel(region.params, region.outputs, demand, size, count)
+    programs = count if rows.trailing else count / STRIDED_ROWS
+    return loop_kernel(region.params, region.outputs, demand, size, programs)
 
 
 def _demand(facts: Facts, region: Region, domain: tuple[object, ...]) -> Demand:
