@@ -82,7 +82,9 @@ def test_comparisons_and_logic() -> None:
         logic = [torch.logical_and(x, i), torch.logical_or(p, i), torch.logical_xor(p, x)]
         return [*compared, *logic, p & ~p, p ^ p, p | p]
 
-    recorder = check(function, torch.tensor([0.0, 1, 2]), torch.tensor([3, 1, 0]), torch.tensor(True))
+    recorder = check(
+        function, torch.tensor([0.0, 1, 2]), torch.tensor([3, 1, 0]), torch.tensor(True)
+    )
     assert not unmodelled(recorder.graph())
 
 
@@ -127,7 +129,9 @@ def test_promotion_of_numbers() -> None:
         return found
 
     recorder = check(function, list(TENSORS))
-    halves = [op for op in calls(recorder.graph(), "tensor.constant") if op.attrs["dtype"] == "bf16"]
+    halves = [
+        op for op in calls(recorder.graph(), "tensor.constant") if op.attrs["dtype"] == "bf16"
+    ]
     assert any(op.attrs["value"] == 0.1 for op in halves), "an immediate is not rounded"
 
 
