@@ -42,7 +42,7 @@ class FuseRowwise:
         return grower.outline(wrap=False)
 
     def _has_idle_processors(self, grower: Grower, node: int) -> str:
-        """Why the library reduces better: it splits rows where one program a row is too few."""
+        """Why the library reduces better: it splits rows where a program a row makes too few."""
         kernel = grower.kernel(node)
         if self.target.kind == "cpu" or isinstance(kernel, Unfit):
             return ""
@@ -52,5 +52,5 @@ class FuseRowwise:
         library = replace(kernel, parallel=self.target.processors).seconds(self.target)
         if here <= MOST_LOSS * library:
             return ""
-        rows = f"{kernel.parallel:.0f} rows for {self.target.processors} processors"
+        rows = f"{max(1.0, kernel.parallel):.0f} programs for {self.target.processors} processors"
         return f"{rows}: {microseconds(here)}, split by the library {microseconds(library)}"

@@ -62,7 +62,9 @@ class Facts:
         self.producer: dict[Value, int] = {
             r: i for i, op in enumerate(self.ops) for r in op.results
         }
-        self.groupable = [is_pointwise(op) or is_row_reduction(op) for op in self.ops]
+        self.pointwise = [is_pointwise(op) for op in self.ops]
+        self.reduction = [is_row_reduction(op) for op in self.ops]
+        self.groupable = [a or b for a, b in zip(self.pointwise, self.reduction, strict=True)]
         self._outputs = frozenset(graph.outputs)
         self._readers: dict[Value, list[int]] = {}
         for i, op in enumerate(self.ops):

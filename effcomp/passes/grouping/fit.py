@@ -5,33 +5,33 @@ from effcomp.ir.dims import print_dim
 from effcomp.passes.grouping.demand import MOST_MAPS, Demand, demand_of
 from effcomp.passes.grouping.facts import Facts, Region
 from effcomp.passes.grouping.roofline import Kernel, loop_kernel, product_kernel
-from effcomp.passes.grouping.rows import Unfit, check_rows, common_rows
-from effcomp.passes.grouping.sizes import is_equal, nbytes, typical, typical_numel
+from effcomp.passes.grouping.rows import Unfit, UnfitOutput, check_rows, common_rows
+from effcomp.passes.grouping.sizes import is_equal, nbytes, numel, typical, typical_numel
 from effcomp.passes.grouping.vocabulary import (
     PRODUCTS,
     VIEWS,
     is_complex,
     is_elementwise,
-    is_pointwise,
-    is_row_reduction,
 )
 from effcomp.target import Target
 
 # Elements that one program of a pointwise kernel computes.
 BLOCK = 1024
+# Rows that one program computes where a row's elements are no neighbours in memory.
+STRIDED_ROWS = 32
 
 
 def fit_pointwise(facts: Facts, region: Region) -> Kernel:
     """One loop over the outputs' shape; another shape of as many elements is reshaped to it."""
-    if not all(is_pointwise(facts.ops[i]) for i in region.ops):
+    if not all(facts.pointwise[i] for i in region.ops):
         raise Unfit("")
     if not region.outputs:
         raise Unfit("")
     domain = region.outputs[0].shape
     for v in region.outputs[1:]:
-        if not is_equal(v.tensor.numel, region.outputs[0].tensor.numel):
+        if not is_equal(numel(v.shape), numel(domain)):
             shapes = (f"[{', '.join(map(print_dim, s))}]" for s in (domain, v.shape))
-            raise Unfit(f"outputs differ in shape: {' and '.join(shapes)}")
+            raise UnfitOutput(f"outputs differ in shape: {' and '.join(shapes)}")
     demand = _demand(facts, region, domain)
     size = typical_numel(domain)
     return loop_kernel(region.params, region.outputs, demand, size, max(1.0, size / BLOCK))
@@ -40,15 +40,16 @@ def fit_pointwise(facts: Facts, region: Region) -> Kernel:
 def fit_rowwise(facts: Facts, region: Region) -> Kernel:
     """One loop over rows; a region without a reduction counts as pointwise."""
     ops = [facts.ops[i] for i in region.ops]
-    if not any(is_row_reduction(op) for op in ops):
+    if not any(facts.reduction[i] for i in region.ops):
         return fit_pointwise(facts, region)
-    if not region.outputs or not all(is_pointwise(op) or is_row_reduction(op) for op in ops):
+    if not region.outputs or not all(facts.groupable[i] for i in region.ops):
         raise Unfit("")
     rows = common_rows(ops)
     check_rows(ops, region.outputs, rows)
     demand = _demand(facts, region, rows.shape)
     size, count = typical_numel(rows.shape), float(typical(rows.count))
-    return loop_kernel(region.params, region.outputs, demand, size, count)
+    programs = count if rows.trailing else count / STRIDED_ROWS
+    return loop_kernel(region.params, region.outputs, demand, size, programs)
 
 
 def _demand(facts: Facts, region: Region, domain: tuple[object, ...]) -> Demand:
@@ -88,7 +89,7 @@ def _check_epilogue(ops: list[Op], region: Region, result: Value) -> None:
         if any(v in made for v in op.operands):
             if not is_elementwise(op) and op.name != "tensor.reshape":
                 raise Unfit(f"{op.name} moves elements of the product")
-            if not is_equal(op.result.tensor.numel, result.tensor.numel):
+            if not is_equal(numel(op.result.shape), numel(result.shape)):
                 raise Unfit("it broadcasts the product")
             made.add(op.result)
     if any(v not in made for v in region.outputs):

@@ -7,7 +7,7 @@ from effcomp.passes.grouping.facts import Facts, Region
 from effcomp.passes.grouping.group_graph import GroupGraph
 from effcomp.passes.grouping.outline import Outliner
 from effcomp.passes.grouping.roofline import Kernel, microseconds
-from effcomp.passes.grouping.rows import Unfit
+from effcomp.passes.grouping.rows import Unfit, UnfitOutput
 from effcomp.rewrite import Log
 from effcomp.target import Target
 
@@ -108,7 +108,7 @@ class Grower:
         if pair in self._refused:
             return False
         unfit = self._merge_all(node, [other])
-        if unfit is not None and self._lookahead and str(unfit):
+        if isinstance(unfit, UnfitOutput) and self._lookahead:
             readers = self._with_readers(node, other)
             if readers is not None and self._merge_all(node, readers) is None:
                 return True

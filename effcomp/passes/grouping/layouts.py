@@ -3,9 +3,9 @@
 from itertools import pairwise
 
 from effcomp.ir import Dim, Op, Value, attr
-from effcomp.ir.dims import contiguous_strides, dim, product
+from effcomp.ir.dims import contiguous_strides
 from effcomp.passes.grouping.rows import matching_blocks
-from effcomp.passes.grouping.sizes import is_equal
+from effcomp.passes.grouping.sizes import is_equal, numel
 
 Strides = tuple[Dim, ...]
 
@@ -34,7 +34,9 @@ def _strides(op: Op, strides: Strides) -> Strides | None:
             return tuple(strides[d] for d in dims)
         case "tensor.slice":
             at, step = attr(op, "dim"), attr(op, "step")
-            return tuple(dim(s * step) if i == at % len(old) else s for i, s in enumerate(strides))
+            return tuple(
+                numel((s, step)) if i == at % len(old) else s for i, s in enumerate(strides)
+            )
         case "tensor.broadcast":
             lead = len(new) - len(old)
             kept = zip(old, new[lead:], strides, strict=True)
@@ -51,9 +53,9 @@ def _reshaped(old: tuple[Dim, ...], strides: Strides, new: tuple[Dim, ...]) -> S
     for before, after in matching_blocks(old, new):
         wide = [i for i in before if old[i] != 1]
         for i, j in pairwise(wide):
-            if not is_equal(strides[i], dim(strides[j] * old[j])):
+            if not is_equal(strides[i], numel((strides[j], old[j]))):
                 return None
         step = strides[wide[-1]] if wide else 1
-        inner = (product((step, s)) for s in contiguous_strides([new[i] for i in after]))
+        inner = (numel((step, s)) for s in contiguous_strides([new[i] for i in after]))
         out += inner
     return tuple(out)

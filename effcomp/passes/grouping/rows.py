@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 from effcomp.ir import Dim, Op, Value, attr
-from effcomp.ir.dims import print_dim, product
+from effcomp.ir.dims import print_dim
 from effcomp.ir.ops.infer import axes
-from effcomp.passes.grouping.sizes import is_equal, is_same_shape
+from effcomp.passes.grouping.sizes import is_equal, is_same_shape, numel
 from effcomp.passes.grouping.vocabulary import NORMS, REDUCTIONS, is_elementwise, is_row_reduction
 
 
@@ -31,6 +31,10 @@ Tags = tuple[Tag, ...]
 
 class Unfit(Exception):
     """Why ops are no row-wise group; caught where the question was asked."""
+
+
+class UnfitOutput(Unfit):
+    """An output stands in the way; it does not where its readers join the group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +54,12 @@ class Rows:
     @property
     def count(self) -> Dim:
         """The number of rows."""
-        return product(s for i, s in enumerate(self.shape) if i not in self.dims)
+        return numel(s for i, s in enumerate(self.shape) if i not in self.dims)
 
     @property
     def columns(self) -> Dim:
         """The number of elements of a row."""
-        return product(self.shape[i] for i in self.dims)
+        return numel(self.shape[i] for i in self.dims)
 
     @property
     def trailing(self) -> bool:
@@ -157,7 +161,7 @@ def _combine(op: Op, bound: dict[Value, Tags], rows: Rows) -> Tags:
     tags = tuple(reversed(out))
     if Tag.ACROSS in tags:
         met = {bound[v] for v in op.operands if v in bound}
-        if len(met) > 1 or not is_equal(product(shape), product(rows.shape)):
+        if len(met) > 1 or not is_equal(numel(shape), numel(rows.shape)):
             raise Unfit(f"{op.name} broadcasts a shape that cuts across rows")
         return met.pop()
     _check_rows_whole(op, tags, rows)
@@ -177,7 +181,7 @@ def _concat(op: Op, bound: dict[Value, Tags], rows: Rows) -> Tags:
 
 
 def _check_rows_whole(op: Op, tags: Tags, rows: Rows) -> None:
-    count = product(s for s, t in zip(op.results[0].shape, tags, strict=True) if t is Tag.ROW)
+    count = numel(s for s, t in zip(op.results[0].shape, tags, strict=True) if t is Tag.ROW)
     if not is_equal(count, rows.count):
         raise Unfit(f"{op.name} has {print_dim(count)} rows, not {print_dim(rows.count)}")
 
@@ -250,7 +254,7 @@ def _reshape(op: Op, tags: Tags, rows: Rows) -> Tags:
 def _is_row_major(shape: Sequence[Dim], tags: Tags, rows: Rows) -> bool:
     """Whether element l, counted row-major, is in row l // columns."""
     order = [t for t in tags if t is not Tag.ONE]
-    columns = product(s for s, t in zip(shape, tags, strict=True) if t is Tag.COLUMN)
+    columns = numel(s for s, t in zip(shape, tags, strict=True) if t is Tag.COLUMN)
     in_order = order == sorted(order, key=lambda t: t is Tag.COLUMN)
     return rows.trailing and in_order and is_equal(columns, rows.columns)
 
@@ -299,7 +303,7 @@ def matching_blocks(old: Sequence[Dim], new: Sequence[Dim]) -> list[tuple[range,
 def _prefixes(shape: Sequence[Dim]) -> list[Dim]:
     found: list[Dim] = [1]
     for size in shape:
-        found.append(product((found[-1], size)))
+        found.append(numel((found[-1], size)))
     return found
 
 
@@ -308,16 +312,16 @@ def _check_output(value: Value, tags: Tags | None, rows: Rows) -> None:
     if is_same_shape(shape, rows.shape):
         if tags is None or tags == rows.tags:
             return
-        raise Unfit("an output's rows are other dims than those reduced")
+        raise UnfitOutput("an output's rows are other dims than those reduced")
     kept = [1 if i in rows.dims else s for i, s in enumerate(rows.shape)]
     left = [s for i, s in enumerate(rows.shape) if i not in rows.dims]
     if is_same_shape(shape, kept) or is_same_shape(shape, left):
         if tags is None or Tag.COLUMN not in tags:
             return
-        raise Unfit("an output of one element a row depends on more than its row")
-    if not rows.trailing or not is_equal(product(shape), product(rows.shape)):
-        raise Unfit(f"an output is [{', '.join(map(print_dim, shape))}], rows are {rows}")
+        raise UnfitOutput("an output of one element a row depends on more than its row")
+    if not rows.trailing or not is_equal(numel(shape), numel(rows.shape)):
+        raise UnfitOutput(f"an output is [{', '.join(map(print_dim, shape))}], rows are {rows}")
     if tags is None:
         return  # computed at any row-major position
     if Tag.ACROSS not in tags and not _is_row_major(shape, tags, rows):
-        raise Unfit("an output's columns come before its rows")
+        raise UnfitOutput("an output's columns come before its rows")
