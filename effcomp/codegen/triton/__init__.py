@@ -8,6 +8,7 @@ from effcomp.codegen.tile.group import TiledGroup
 from effcomp.codegen.tile.matmul import tile_matmul
 from effcomp.codegen.tile.pointwise import tile_pointwise
 from effcomp.codegen.tile.rowwise import tile_rowwise
+from effcomp.codegen.tile.verify import verify_tile
 from effcomp.codegen.triton.emit import block_name, emit_source, size_symbols
 from effcomp.ir import Op
 from effcomp.plan.schema import KernelParam, TritonKernel
@@ -44,6 +45,7 @@ def _tile(op: Op, target: Target) -> TiledGroup:
 
 def _launch(tiled: TiledGroup) -> KernelLaunch:
     kernel = tiled.kernel
+    verify_tile(kernel)
     source = emit_source(kernel)
     sizes = size_symbols(kernel)
     blocks = tuple((block_name(a), a.block) for a in kernel.vector_axes)

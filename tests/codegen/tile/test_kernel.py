@@ -1,0 +1,134 @@
+"""Tiling: which axes and blocks a group gets, what is masked, how it reads, what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from effcomp.codegen.tile.ir import Load, Loop, Spread, Store, TileKernel
+from effcomp.codegen.tile.matmul import tile_matmul
+from effcomp.codegen.tile.pointwise import tile_pointwise
+from effcomp.codegen.tile.rowwise import tile_rowwise
+from effcomp.codegen.tile.text import print_tile
+from effcomp.codegen.tile.verify import verify_tile
+from effcomp.errors import VerifyError
+from effcomp.ir import parse_graph
+from effcomp.target import TARGETS
+
+H200 = TARGETS["cuda:90"]
+
+TRANSPOSE = """graph @g(%x: f32[2, 4096, 640]) {
+  %0 = fused.pointwise(%x) : f32[2, 640, 4096] @body(%x: f32[2, 4096, 640]) {
+    %0 = tensor.permute(%x) {dims = [0, 2, 1]} : f32[2, 640, 4096]
+    return %0
+  }
+  return %0
+}"""
+SCALE = """graph @g(%x: f16[4096, 3072], %w: f16[3072]) {
+  %0 = fused.pointwise(%x, %w) : f16[4096, 3072] @body(%x: f16[4096, 3072], %w: f16[3072]) {
+    %0 = tensor.mul(%x, %w) : f16[4096, 3072]
+    return %0
+  }
+  return %0
+}"""
+
+
+def softmax(rows: str, columns: str) -> str:
+    kind = f"f32[{rows}, {columns}]"
+    return f"""graph @g(%x: {kind}) {{
+  %0 = fused.rowwise(%x) : {kind} @body(%x: {kind}) {{
+    %0 = nn.softmax(%x) {{dim = 1}} : {kind}
+    return %0
+  }}
+  return %0
+}}"""
+
+
+def pointwise(text: str) -> TileKernel:
+    return tile_pointwise(parse_graph(text).ops[0], H200).kernel
+
+
+def rowwise(text: str) -> TileKernel:
+    return tile_rowwise(parse_graph(text).ops[0], H200).kernel
+
+
+def test_contiguous_accesses_make_one_axis_without_masks() -> None:
+    kernel = pointwise(SCALE)
+    assert [a.name for a in kernel.axes] == ["i"]
+    loads = [s for s in kernel.walk() if isinstance(s, Load)]
+    assert [str(s.offset) for s in loads] == ["i", "Mod(i, 3072)"]
+    assert not any(s.mask for s in loads)
+
+
+def test_a_transpose_makes_a_tile() -> None:
+    kernel = pointwise(TRANSPOSE)
+    assert [(a.name, a.block) for a in kernel.axes] == [("rest", 1), ("i", 64), ("j", 64)]
+
+
+def test_columns_that_fit_stay_in_registers() -> None:
+    kernel = rowwise(softmax("4096", "1000"))
+    column = kernel.axis("col")
+    assert (column.block, column.spread) == (1024, Spread.WHOLE)
+    assert sum(isinstance(s, Load) for s in kernel.walk()) == 1
+
+
+@pytest.mark.parametrize("columns", ["50000", "s0"])
+def test_long_rows_take_two_passes_for_a_softmax(columns: str) -> None:
+    kernel = rowwise(softmax("4096", columns))
+    assert sum(isinstance(s, Loop) for s in kernel.body) == 2
+
+
+def test_text() -> None:
+    text = print_tile(rowwise(softmax("4096", "1000")))
+    assert text == (
+        "tile @softmax_kernel(x: f32, out: out f32) warps 4 stages 2 {\n"
+        "  axis row < 4096 by 1 grid\n"
+        "  axis col < 1000 by 1024 whole\n"
+        "  x_0: f32[col] = load x[col + 1000*row] where col < 1000 else 0\n"
+        "  inside_0: bool[col] = inside where col < 1000\n"
+        "  where_0: f32[col] = tensor.where(inside_0, x_0, -inf: f32)\n"
+        "  row_peak_0: f32[] = reduce peak where_0 along col\n"
+        "  sub_0: f32[col] = tensor.sub(x_0, row_peak_0)\n"
+        "  exp_0: f32[col] = tensor.exp(sub_0)\n"
+        "  where_1: f32[col] = tensor.where(inside_0, exp_0, 0.0: f32)\n"
+        "  row_sum_0: f32[] = reduce sum where_1 along col\n"
+        "  div_0: f32[col] = tensor.div(exp_0, row_sum_0)\n"
+        "  store out[col + 1000*row] = div_0 where col < 1000\n"
+        "}\n"
+    )
+
+
+def test_verify_points_at_a_use_before_its_definition() -> None:
+    kernel = rowwise(softmax("4096", "1000"))
+    broken = replace(kernel, body=kernel.body[1:])
+    with pytest.raises(VerifyError, match="x_0 is used before it is defined\n  where_0"):
+        verify_tile(broken)
+
+
+def test_verify_keeps_loop_values_inside() -> None:
+    kernel = rowwise(softmax("4096", "50000"))
+    loop = kernel.body[-1]
+    assert isinstance(loop, Loop)
+    store = loop.body[-1]
+    assert isinstance(store, Store)
+    broken = replace(kernel, body=(*kernel.body, store))
+    with pytest.raises(VerifyError, match="outside its loop"):
+        verify_tile(broken)
+
+
+def test_products_pick_blocks_by_shape() -> None:
+    def blocks(m: int) -> dict[str, int]:
+        text = f"""graph @g(%x: bf16[{m}, 4096], %w: bf16[4096, 4096]) {{
+  %0 = fused.matmul(%x, %w) : bf16[{m}, 4096] @body(%x: bf16[{m}, 4096], %w: bf16[4096, 4096]) {{
+    %0 = nn.linear(%x, %w) : bf16[{m}, 4096]
+    %1 = nn.silu(%0) : bf16[{m}, 4096]
+    return %1
+  }}
+  return %0
+}}"""
+        return {a.name: a.block for a in tile_matmul(parse_graph(text).ops[0], H200).kernel.axes}
+
+    assert blocks(1) == {"n": 16}
+    assert blocks(8) == {"m": 16, "n": 32}
+    assert blocks(4096) == {"m": 128, "n": 256}
