@@ -31,6 +31,11 @@ def may_alias(target: str) -> bool:
     return name in _VIEWS or writes_first(target)
 
 
+def addresses_storage(target: str) -> bool:
+    """Whether the operator takes offsets into its operand's storage, not into its elements."""
+    return operator_name(target).startswith("as_strided")
+
+
 def writes_first(target: str) -> bool:
     """Whether the operator writes its first argument in place (torch's trailing underscore)."""
     name = operator_name(target)

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+from effcomp.codegen.aliasing import addresses_storage
 from effcomp.codegen.draft import PENDING, UNKNOWN, buffers_in
 from effcomp.codegen.layout import is_row_major, reshaped_strides, strides_of
 from effcomp.codegen.lowering import Lowering
 from effcomp.codegen.program import IN_PLACE
-from effcomp.ir import Dim, Graph, Op, Value, attr
+from effcomp.ir import Dim, Graph, Op, TensorType, Value, attr
 from effcomp.ir.dims import dim, product
 from effcomp.ir.ops.infer import axis
 from effcomp.plan.schema import (
@@ -41,7 +42,23 @@ OUT_OVERLOADS: Mapping[str, str] = {
 
 def library(low: Lowering, op: Op) -> None:
     """Run one op as the calls that `region_of` makes of it."""
+    if op.name == "aten.call" and addresses_storage(str(op.attrs["target"])):
+        op = replace(op, operands=tuple(_in_own_storage(low, v) for v in op.operands))
     run_calls(low, op, low.region_of(alone(op)), label=op.name)
+
+
+def _in_own_storage(low: Lowering, value: Value) -> Value:
+    """A copy of a value whose storage, unlike the arena, holds nothing else."""
+    draft = low.draft
+    if (
+        not isinstance(value.type, TensorType)
+        or low.program.root(value) in low.program.graph.params
+    ):
+        return value
+    copy = replace(value)
+    call = AtenCall("aten.clone.default", (draft.arg(value),), (draft.returned(copy),))
+    draft.call(call, label="copy")
+    return copy
 
 
 def alone(op: Op) -> Graph:
