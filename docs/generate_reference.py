@@ -19,6 +19,7 @@ from effcomp.config import MODES, Config
 from effcomp.ir import SPECS, OpSpec, Trait
 from effcomp.passes import PASSES
 from effcomp.rewrite import Pass
+from effcomp.target import Target
 
 FOLDER = Path(__file__).parent / "reference"
 NOTICE = "<!-- Written by docs/generate_reference.py: change the docstrings, not this page. -->"
@@ -72,8 +73,10 @@ def ops_page() -> str:
 def _options(one: type[Pass]) -> Iterator[str]:
     fields: tuple[Any, ...] = dataclasses.fields(one)  # pyright: ignore[reportArgumentType]
     for field in fields:
-        given = "required" if field.default is dataclasses.MISSING else f"`{field.default!r}`"
-        yield f"| `{field.name}` | {given} |"
+        default = field.default
+        given = f"`{default.name if isinstance(default, Target) else repr(default)}`"
+        required = default is dataclasses.MISSING
+        yield f"| `{field.name}` | {'required' if required else given} |"
 
 
 def passes_page() -> str:

@@ -59,7 +59,7 @@ def generate(model: Any, forward: Callable[..., Any], prompt: Tensor, count: int
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--model", help="a folder that from_pretrained reads")
     parser.add_argument("--prompt", default="def add(a, b):")
     parser.add_argument("--tokens", type=int, default=32)

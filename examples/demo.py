@@ -71,7 +71,7 @@ def _wait() -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--text", default="Flux", help="letters and digits to draw")
     parser.add_argument("--colour", default="yellow", choices=glyphs.COLOURS)
     parser.add_argument("--style", default="stripes", choices=glyphs.STYLES)
@@ -142,7 +142,7 @@ def main() -> int:
     arguments = parse()
     device = torch.device(arguments.device)
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    model, conditions = glyphs.load(device=device, dtype=dtype)
+    model, conditions = glyphs.load(device=str(device), dtype=dtype)
     count = len(arguments.text)
     wanted = (
         torch.tensor([glyphs.CHARS.index(c) for c in arguments.text]),

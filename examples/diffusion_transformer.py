@@ -19,12 +19,13 @@ from typing import Any
 
 import torch
 from diffusers import FluxTransformer2DModel
+from torch import nn
 
 from effcomp.api import backend, recording
 from effcomp.explanation import report_of
 
 
-def make(device: str) -> torch.nn.Module:
+def make(device: str) -> nn.Module:
     torch.manual_seed(0)
     model = FluxTransformer2DModel(
         num_layers=1,
@@ -37,7 +38,7 @@ def make(device: str) -> torch.nn.Module:
         in_channels=16,
         guidance_embeds=True,
     )
-    return model.to(device).eval()
+    return nn.Module.to(model, device).eval()
 
 
 def request(height: int, width: int, device: str, text: int = 12) -> dict[str, Any]:
@@ -58,7 +59,7 @@ def request(height: int, width: int, device: str, text: int = 12) -> dict[str, A
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--device", default="cpu")
     device = parser.parse_args().device
     model = make(device)

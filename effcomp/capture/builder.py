@@ -40,7 +40,7 @@ class Builder:
     def emit_all(self, name: str, *operands: Value, **attrs: Attr) -> tuple[Value, ...]:
         """Append an op. Raises Unmodelled where the op table refuses the operands."""
         try:
-            op = SPECS[name].build(*operands, loc=self.loc, scope=self.scope, **attrs)
+            op = SPECS[name].build(*operands, body=None, loc=self.loc, scope=self.scope, **attrs)
         except VerifyError as error:
             raise Unmodelled(f"{name}: {error}") from None
         hint = "" if name == "tensor.constant" else self.hint

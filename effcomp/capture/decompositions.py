@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch._ops import OpOverload
+from torch._ops import OperatorBase, OpOverload
 
 from effcomp.capture.table import ROWS
+from effcomp.capture.table.rows import find_overload
 from effcomp.errors import FallbackWarning
 
 # Not in torch's core table: interpolations that models use, and their like.
@@ -37,27 +38,30 @@ def _is_functional(op: OpOverload) -> bool:
 
 @functools.cache
 def aot_decompositions() -> Mapping[OpOverload, Callable[..., Any]]:
-    """For AOTAutograd, which has taken composites apart by the time it looks here."""
+    """torch's core decompositions but for what has a row, and some interpolations besides.
+
+    Composites without a decomposition of their own are left out: AOT has them in parts already.
+    """
     from torch._decomp import core_aten_decompositions, decomposition_table
 
-    table = dict(core_aten_decompositions().items())
-    for name in EXTRA:
-        packet, overload = name.split(".")
-        op = getattr(getattr(torch.ops.aten, packet), overload, None)
-        if op in decomposition_table:
-            table[op] = decomposition_table[op]
-    return {op: how for op, how in table.items() if _is_taken_apart(op) and not is_composite(op)}
+    extra = {find_overload(name) for name in EXTRA}
+    wanted = {*core_aten_decompositions(), *extra} & decomposition_table.keys()
+    return {
+        op: decomposition_table[op]
+        for op in sorted(wanted, key=str)
+        if isinstance(op, OpOverload) and _is_taken_apart(op)
+    }
 
 
-def export_decompositions() -> dict[OpOverload, Callable[..., Any]]:
+def export_decompositions() -> dict[OperatorBase, Callable[..., Any]]:
     """For `ExportedProgram.run_decompositions`, where leaving out a composite keeps it whole."""
     from torch.export import default_decompositions
 
     table = default_decompositions()
-    for op in [op for op in table if not _is_taken_apart(op)]:
+    for op in [op for op in table if isinstance(op, OpOverload) and not _is_taken_apart(op)]:
         del table[op]
     table.update(aot_decompositions())
-    return table  # pyright: ignore[reportReturnType]
+    return table
 
 
 def _is_taken_apart(op: OpOverload) -> bool:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch._dynamo.exc import TorchDynamoException
 from torch._dynamo.utils import counters
+from torch._guards import TracingContext
 from torch.fx import GraphModule, Node
 
 from effcomp.capture.captured import Captured, Role
@@ -112,7 +113,7 @@ def _position(node: Node, index: int, role: Role) -> int | None:
 
 def _static_inputs() -> frozenset[int]:
     """Positions of parameters, buffers and other inputs whose address does not change."""
-    context = torch._guards.TracingContext.try_get()
+    context = TracingContext.try_get()
     metadata = context.fw_metadata if context is not None else None
     return frozenset(metadata.static_input_indices or ()) if metadata is not None else frozenset()
 

@@ -50,6 +50,7 @@ def import_graph(
     express, located.
     """
     importer = _Importer(gm, inputs)
+    importer.name_sizes()
     for node in gm.graph.nodes:
         importer.visit(node)
     graph = importer.finish(writes or {})
@@ -78,6 +79,19 @@ class _Importer:
         self.writes: list[Write] = []
         self.absent: list[int] = []
         self.output: Node | None = None
+
+    def name_sizes(self) -> None:
+        """Name the symbols in the order of the inputs, and learn what torch knows about them."""
+        sizes = self.builder.sizes
+        shape_env = None
+        for node in self.gm.graph.find_nodes(op="placeholder"):
+            val = node.meta.get("val")
+            for size in val.shape if isinstance(val, Tensor) else (val,):
+                if isinstance(size, torch.SymInt):
+                    sizes.dim(size)
+                    shape_env = size.node.shape_env
+        if shape_env is not None:
+            sizes.learn(shape_env)
 
     def visit(self, node: Node) -> None:
         """Import one node. Raises CaptureError, located."""
@@ -253,7 +267,9 @@ class _Importer:
         returned = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
         by_name = {node.name: value for node, value in self.params.items()}
         for position, name in writes.items():
-            self.writes.append(Write(by_name[name], self.env[returned[position]], ""))
+            node = returned[position]
+            assert isinstance(node, Node), "a mutation has been traced"
+            self.writes.append(Write(by_name[name], self.env[node], source_line(node)))
         returned = [node for i, node in enumerate(returned) if i not in writes]
         results = Results(self.builder, self.writes, tuple(self.params.values()))
         for position, node in enumerate(returned):

@@ -1,5 +1,6 @@
 """Sizes: from torch's symbolic integers to the IR's dims."""
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -32,6 +33,29 @@ class Sizes:
 
     names: dict[sympy.Symbol, sympy.Symbol] = field(default_factory=dict)
     hints: dict[sympy.Symbol, int] = field(default_factory=dict)
+    known: dict[sympy.Symbol, sympy.Expr] = field(default_factory=dict)  # by other sizes
+
+    def learn(self, shape_env: Any) -> None:
+        """Express symbols by others where torch guards on an equality of sums.
+
+        Two sequences joined from two parts each, say, have s0 + s1 == s2 + s3. Without this nothing
+        in the IR would show that they are equally long.
+        """
+        for guard in shape_env.guards:
+            equal = guard.expr
+            if isinstance(equal, sympy.Eq) and equal.free_symbols <= self.names.keys():
+                with contextlib.suppress(CaptureError):
+                    left, right = (self._translate(side, shape_env) for side in equal.args)
+                    self._learn_zero(sympy.expand((left - right).subs(self.known)))
+
+    def _learn_zero(self, expr: sympy.Expr) -> None:
+        for found in sorted(expr.free_symbols, key=lambda s: int(s.name[1:]), reverse=True):
+            rest = sympy.expand(expr - expr.coeff(found) * found)
+            if expr.coeff(found) in (1, -1) and found not in rest.free_symbols:
+                value = sympy.expand(-rest * expr.coeff(found))
+                self.known = {s: e.subs(found, value) for s, e in self.known.items()}
+                self.known[found] = value
+                return
 
     def dim(self, size: int | torch.SymInt) -> Dim:
         """A size as the IR writes it. Raises CaptureError for a function the IR has no word for."""
@@ -43,7 +67,8 @@ class Sizes:
         return tuple(self.dim(s) for s in shape)
 
     def translate(self, expr: sympy.Expr, shape_env: Any) -> Dim:
-        return dim(self._translate(expr, shape_env))
+        found = self._translate(expr, shape_env)
+        return dim(found.subs(self.known) if self.known else found)
 
     def is_negative(self, size: Dim) -> bool:
         """Whether a size is below zero; where symbols leave it open, as it was when traced.

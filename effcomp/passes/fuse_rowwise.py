@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from effcomp.ir import Graph, Level
 from effcomp.passes.grouping import Facts, Grower, fit_rowwise
+from effcomp.passes.grouping.permutes import sink_permutes
 from effcomp.passes.grouping.roofline import microseconds
 from effcomp.passes.grouping.rows import Unfit
 from effcomp.passes.grouping.vocabulary import REDUCTIONS, is_row_reduction
@@ -27,8 +28,8 @@ class FuseRowwise:
 
     def run(self, graph: Graph, log: Log) -> Graph:
         """Grow a group around every reduction: what it feeds first, then what feeds it."""
-        grower = Grower(Facts(graph), fit_rowwise, "FuseRowwise", self.target, log, lookahead=True)
-        facts = grower.facts
+        facts = Facts(sink_permutes(graph, log))
+        grower = Grower(facts, fit_rowwise, "FuseRowwise", self.target, log, lookahead=True)
         seeds = [n for n in facts.nodes() if is_row_reduction(facts.ops[n])]
         for node in seeds:
             if not grower.is_alive(node):

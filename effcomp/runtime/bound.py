@@ -83,6 +83,10 @@ class Layout:
         return 0 in self.shape or all(n == 1 or a == b for n, a, b in pairs)
 
 
+_UNSTATED = Layout(torch.uint8, (0,), (1,))
+"""For what passes between the calls of one op: nothing is said of it, nothing checked."""
+
+
 class KernelRunner(Protocol):
     """A loaded Triton kernel."""
 
@@ -218,7 +222,7 @@ def memory_needed(
 def _layout(buffer: Buffer, sizes: Mapping[str, int]) -> Layout:
     spec = buffer.spec
     if not spec.dtype:
-        return Layout(torch.uint8, (0,), (1,))  # an intermediate of one op: it comes as it comes
+        return _UNSTATED
     return Layout(
         dtype_named(spec.dtype),
         tuple(evaluate(dim, sizes) for dim in spec.shape),
@@ -418,16 +422,16 @@ class _Binder:
 
     def _store(self, id: int, position: int, name: str) -> Callable[[Slots, Sequence[Any]], None]:
         """Put result `position` of an operator into its buffer."""
-        layout, notes = self.layouts[id], self.machine.notes
-        shape, strides, dtype = layout.shape, layout.strides, layout.dtype
-        placed = not isinstance(self.plan.buffers[id].place, CallPlace)
-        aligned = id in self.program.launched and self.machine.device.type != "cpu"
-        if not self.plan.buffers[id].spec.dtype:
+        if self.layouts[id] is _UNSTATED:
 
             def keep(slots: Slots, returned: Sequence[Any]) -> None:
                 slots[id] = returned[position]
 
             return keep
+        layout, notes = self.layouts[id], self.machine.notes
+        shape, strides, dtype = layout.shape, layout.strides, layout.dtype
+        placed = not isinstance(self.plan.buffers[id].place, CallPlace)
+        aligned = id in self.program.launched and self.machine.device.type != "cpu"
 
         def store(slots: Slots, returned: Sequence[Any]) -> None:
             tensor = returned[position]

@@ -233,6 +233,10 @@ def deliver(
     Memory that the region read, or that two results share, is never handed on.
     """
     shared = {tensor.untyped_storage().data_ptr() for tensor in read}
+    if len(values) > 1:
+        # A result that lies in an input must not change while the others are copied: the first
+        # buffer filled may be that input's.
+        values = [v.clone() if v.untyped_storage().data_ptr() in shared else v for v in values]
     for value, id, layout, free in zip(values, outputs, layouts, adoptable, strict=True):
         if not free:
             slots[id].copy_(value)

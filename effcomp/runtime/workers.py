@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import effcomp
 from effcomp.runtime.worker import read_message, write_message
 
 __all__ = ["progress_bar", "run_in_workers"]
@@ -46,7 +45,7 @@ def _feed(
     function: str, waiting: "queue.SimpleQueue[tuple[Any, ...]]", done: Callable[[], None]
 ) -> None:
     """Hand one worker tasks until none is left."""
-    root = str(pathlib.Path(effcomp.__file__).parents[1])
+    root = str(pathlib.Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     process = subprocess.Popen(
         [sys.executable, "-m", "effcomp.runtime.worker"],

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from effcomp.api import Compilation, recording
+from effcomp.explanation import report_of
 from tests.models.zoo import Entry, Inputs
 from tests.numerics.tolerance import assert_close
 
-__all__ = ["Pair", "assert_agree", "error_of", "on", "tensors"]
+__all__ = ["Pair", "assert_agree", "error_of", "on", "tensors", "unlisted"]
+
+UNMODELLED = Path(__file__).parents[2] / "docs" / "reference" / "unmodelled.md"
 
 DTYPES = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
 
@@ -67,6 +72,13 @@ class Pair:
         """Outputs of both for one request: compiled, eager."""
         actual = tensors(self.entry, self.compiled(**self.inputs(**request)))
         return actual, self.run_eager(**request)
+
+
+def unlisted(records: Sequence[Compilation]) -> set[str]:
+    """Operators that run as `aten.call`s and that the reference does not list."""
+    listed = set(re.findall(r"^\| `(\w+\.[\w.]+)` \|", UNMODELLED.read_text(), re.MULTILINE))
+    found = {target for record in records for target, _ in report_of(record).unmodelled}
+    return found - listed
 
 
 def tensors(entry: Entry, output: Any) -> tuple[Tensor, ...]:

@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import threading
-from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 from torch import Tensor, nn
 
 import effcomp
 from effcomp.api import recording
-from effcomp.explanation import report_of
 from tests.models.compiling import Pair, assert_agree
 from tests.models.zoo import ZOO
 
-UNMODELLED = Path(__file__).parents[2] / "docs" / "reference" / "unmodelled.md"
 F32 = torch.float32
-
-
-def _listed() -> set[str]:
-    return set(re.findall(r"^\| `(aten\.[\w.]+)` \|", UNMODELLED.read_text(), re.MULTILINE))
-
-
-@pytest.mark.parametrize("name", ["flux", "wan", "llama", "llama_decode", "bert", "unet"])
-def test_what_is_not_modelled_is_listed(name: str) -> None:
-    with Pair.of(ZOO[name]) as pair:
-        pair.run()
-        targets = {target for record in pair.records for target, _ in report_of(record).unmodelled}
-    assert targets <= _listed(), f"model them, or list them in {UNMODELLED.name}"
 
 
 def test_a_cache_advances_in_place() -> None:

@@ -6,11 +6,13 @@ import pytest
 import torch
 
 from effcomp.api import Compilation, Role
+from effcomp.explanation import report_of
 from effcomp.ir import parse_graph, print_graph, verify
 from effcomp.plan.serialize import dump_plan, load_plan
-from tests.models.compiling import Pair, assert_agree
+from tests.models.compiling import Pair, assert_agree, unlisted
 from tests.models.zoo import ZOO, Entry
 
+MODELLED = {"flux", "wan", "llama", "llama_decode"}
 SLOW = {"mamba", "unet", "vae"}
 ENTRIES = [
     pytest.param(entry, id=name, marks=[pytest.mark.slow] if name in SLOW else [])
@@ -37,6 +39,9 @@ def test_outputs_are_eagers(entry: Entry) -> None:
         assert_agree(*pair.run(), pair.dtype)
         assert [record.role for record in pair.records] == [Role.INFERENCE]
         _check_texts(pair.records[0])
+        assert not unlisted(pair.records), "model them, or list them in unmodelled.md"
+        if entry.name in MODELLED:
+            assert not report_of(pair.records[0]).unmodelled
 
 
 @pytest.mark.parametrize("entry", ENTRIES)

@@ -69,6 +69,24 @@ PATTERNS = {
 }""",
         ["fused.rowwise:rms_norm_neg_concat_mul_add"],
     ),
+    "qk norm, heads to the front, rope": (
+        """graph @g(%x: f16[2, 128, 512], %w: f16[64], %c: f16[2, 128, 64], %s: f16[2, 128, 64]) {
+  %h = tensor.reshape(%x) {shape = [2, 128, 8, 64]} : f16[2, 128, 8, 64]
+  %y = nn.rms_norm(%h, %w) {eps = 1e-06} : f16[2, 128, 8, 64]
+  %q = tensor.permute(%y) {dims = [0, 2, 1, 3]} : f16[2, 8, 128, 64]
+  %c1 = tensor.reshape(%c) {shape = [2, 1, 128, 64]} : f16[2, 1, 128, 64]
+  %s1 = tensor.reshape(%s) {shape = [2, 1, 128, 64]} : f16[2, 1, 128, 64]
+  %a = tensor.slice(%q) {dim = 3, start = 0, stop = 32} : f16[2, 8, 128, 32]
+  %b = tensor.slice(%q) {dim = 3, start = 32, stop = 64} : f16[2, 8, 128, 32]
+  %n = tensor.neg(%b) : f16[2, 8, 128, 32]
+  %r = tensor.concat(%n, %a) {dim = 3} : f16[2, 8, 128, 64]
+  %u = tensor.mul(%q, %c1) : f16[2, 8, 128, 64]
+  %v = tensor.mul(%r, %s1) : f16[2, 8, 128, 64]
+  %o = tensor.add(%u, %v) : f16[2, 8, 128, 64]
+  return %o
+}""",
+        ["fused.rowwise:rms_norm_neg_concat_mul_add"],
+    ),
     "adaLN": (
         """graph @g(%x: bf16[2, 256, 1024], %y: bf16[2, 256, 1024], %e: bf16[2, 6144]) {
   %g = tensor.slice(%e) {dim = 1, start = 0, stop = 1024} : bf16[2, 1024]

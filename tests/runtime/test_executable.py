@@ -178,6 +178,26 @@ def test_call_results_are_checked_and_laid_out() -> None:
     assert run.notes == ("aten.t.default returned strides other than the plan states: copied",)
 
 
+def test_untyped_intermediates() -> None:
+    """What passes between the calls of one op has no stated type and is not checked."""
+    between = plan(
+        ports=[port("x", 4)],
+        buffers=[
+            buffer(InputPlace(0), 4),
+            buffer(CallPlace(1), dtype=""),
+            buffer(CallPlace(1), dtype=""),
+            buffer(OutputPlace(), 4),
+        ],
+        steps=[
+            call("sort.default", 0, to=[1, 2]),
+            call("add.Tensor", 1, 2, to=[3], out="out"),
+        ],
+        outputs=[3],
+    )
+    (out,) = load(between, CPU)([torch.tensor([3.0, 1.0, 4.0, 2.0])])
+    assert out.tolist() == [2, 5, 3, 6]
+
+
 def test_a_result_of_another_shape_is_an_error() -> None:
     wrong = plan(
         ports=[port("x", 2)],

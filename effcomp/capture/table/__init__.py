@@ -10,6 +10,7 @@ from effcomp.capture.table import (
     elementwise,
     indexing,
     normalisation,
+    prims,
     products,
     reduction,
     views,
@@ -17,6 +18,6 @@ from effcomp.capture.table import (
 from effcomp.capture.table.rows import ROWS, Row
 
 __all__ = [
-    "ROWS", "Row", "attention", "creation", "elementwise", "indexing", "normalisation", "products",
-    "reduction", "views",
+    "ROWS", "Row", "attention", "creation", "elementwise", "indexing", "normalisation", "prims",
+    "products", "reduction", "views",
 ]  # fmt: skip

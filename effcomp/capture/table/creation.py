@@ -1,7 +1,5 @@
 """Operators that make tensors from nothing but sizes and numbers."""
 
-import torch
-
 from effcomp.capture.builder import Builder, Operand, Unmodelled
 from effcomp.capture.sizes import Ratio
 from effcomp.capture.table.rows import row
@@ -54,23 +52,15 @@ def arange_step(
     b: Builder, start: Operand, end: Operand, step: Operand = 1, **_placement: object
 ) -> Value:
     size = b.shape[0]
-    start, step = _whole(start), _whole(step)
-    if _is_size(start) and _is_size(step):
-        if b.dtype in INTEGERS:
-            return b.emit("tensor.iota", size=size, start=start, step=step, dtype=b.dtype)
-        whole = b.emit("tensor.iota", size=size, start=start, step=step)
-        return b.convert(whole, b.dtype)
+    first, stride = _whole(start), _whole(step)
+    if first is not None and stride is not None:
+        dtype = b.dtype if b.dtype in INTEGERS else "i64"
+        counted = b.emit("tensor.iota", size=size, start=first, step=stride, dtype=dtype)
+        return b.convert(counted, b.dtype)
     # ATen counts floats as start + i * step in double precision.
     index = b.convert(b.emit("tensor.iota", size=size), "f64")
     moved = b.emit("tensor.mul", index, b.operand(step, "f64"))
     return b.convert(b.emit("tensor.add", moved, b.operand(start, "f64")), b.dtype)
-
-
-@row("prims.iota.default")
-def iota(
-    b: Builder, length: Dim, *, start: Dim, step: Dim, dtype: torch.dtype, **_placement: object
-) -> Value:
-    return b.emit("tensor.iota", size=length, start=start, step=step, dtype=b.dtype)
 
 
 @row("linspace.default")
@@ -101,9 +91,8 @@ def eye(b: Builder, *_sizes: Dim, **_placement: object) -> Value:
     return b.convert(b.emit("tensor.eq", down, across), b.dtype)
 
 
-def _whole(number: Operand) -> Operand:
-    return int(number) if isinstance(number, float) and number.is_integer() else number
-
-
-def _is_size(number: Operand) -> bool:
-    return not isinstance(number, (float, complex, Ratio, Value))
+def _whole(number: Operand) -> Dim | None:
+    """The number as a size; None if it is no integer."""
+    if isinstance(number, float):
+        return int(number) if number.is_integer() else None
+    return None if isinstance(number, (complex, Ratio, Value)) else number

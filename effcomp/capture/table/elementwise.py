@@ -29,6 +29,8 @@ BITWISE: Mapping[str, str] = {
     "bitwise_left_shift": "shift_left", "bitwise_right_shift": "shift_right",
 }  # fmt: skip
 PLAIN: Mapping[str, str] = {
+    "__lshift__.Tensor": "shift_left", "__lshift__.Scalar": "shift_left",
+    "__rshift__.Tensor": "shift_right", "__rshift__.Scalar": "shift_right",
     "maximum.default": "maximum", "minimum.default": "minimum",
     "floor_divide.default": "floor_divide", "floor_divide.Scalar": "floor_divide",
     "remainder.Tensor": "remainder", "remainder.Scalar": "remainder",
@@ -235,8 +237,3 @@ def to_copy(
     b: Builder, x: Value, *, dtype: torch.dtype | None = None, **_placement: object
 ) -> Value:
     return x if dtype is None else b.convert(x, name_of(dtype))
-
-
-@row("prims.convert_element_type.default")
-def convert_element_type(b: Builder, x: Value, dtype: torch.dtype) -> Value:
-    return b.convert(x, name_of(dtype))
