@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from types import ModuleType
 
 import torch
 
@@ -15,6 +10,8 @@ from effcomp.codegen.kernel import KernelLaunch, Refusal
 from effcomp.codegen.triton import emit_group
 from effcomp.ir import Dim, Graph, Op, Value, parse_graph, verify
 from effcomp.reference import evaluate
+from effcomp.runtime.interpreter import InterpretedKernel
+from effcomp.runtime.sources import load_function
 from effcomp.target import TARGETS, Target
 
 H200 = TARGETS["cuda:90"]
@@ -89,31 +86,16 @@ def refusal(graph: Graph) -> str:
     return found.reason
 
 
-def load_source(source: str) -> ModuleType:
-    """Import generated source: triton reads functions back from their file."""
-    folder = Path(tempfile.mkdtemp())
-    path = folder / "kernel.py"
-    path.write_text(source)
-    spec = importlib.util.spec_from_file_location(f"generated_{folder.name}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 def run_op(op: Op, operands: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """Launch the kernel of one group in the interpreter."""
     launch = emitted(op)
     sizes = _sizes(op.operands, operands)
     results = [_empty(v, sizes) for v in op.results]
     tensors = dict(zip((*op.operands, *op.results), (*operands, *results), strict=True))
-    module = load_source(launch.kernel.source)
     arguments = [tensors[a] if isinstance(a, Value) else _number(a, sizes) for a in launch.args]
-    grid = tuple(_number(g, sizes) for g in launch.grid)
-    constants = dict(launch.kernel.constants)
-    getattr(module, launch.kernel.function)[grid](*arguments, **constants)
+    x, y, z = (_number(g, sizes) for g in launch.grid)
+    kernel = InterpretedKernel(launch.kernel, *load_function(launch.kernel))
+    kernel.bind(arguments, (), (x, y, z))([])
     return results
 
 
