@@ -97,8 +97,11 @@ def name_values(graph: Graph) -> dict[Value, str]:
         name = v.hint if v.hint and v.hint not in taken else f"{v.hint or 'arg'}.{i}"
         names[v] = name
         taken.add(name)
-    results = (r for op in graph.ops for r in op.results)
-    return names | {r: f"{r.hint}.{i}" if r.hint else str(i) for i, r in enumerate(results)}
+    for i, r in enumerate(r for op in graph.ops for r in op.results):
+        name = f"{r.hint}.{i}" if r.hint else str(i)
+        # A second param called `add` may be `add.4` already.
+        names[r] = f"{r.hint}.r{i}" if name in taken else name
+    return names
 
 
 def clean_hint(text: str) -> str:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from effcomp.errors import ParseError, VerifyError
 from effcomp.ir import Graph, Op, Ref, Tag, TensorType, Value, parse_graph, print_graph, verify
 from effcomp.ir.dims import parse_dim
+from effcomp.ir.ops import elementwise
 from effcomp.ir.text import clean_hint
 from effcomp.reference import evaluate
 from tests.numerics.inputs import random_arguments
@@ -143,3 +144,16 @@ def test_the_verifier_points_at_the_op(text: str, message: str) -> None:
         verify(graph)
     assert message in str(caught.value)
     assert "\n > %0 = " in str(caught.value)
+
+
+def test_a_result_is_not_called_as_a_param() -> None:
+    """The second param called `add` is named by its position, as results are."""
+    x, y = (Value(TensorType("f32", (n,)), hint="add") for n in (2, 3))
+    negated: list[Op] = []
+    for operand in (x, y):
+        made = elementwise.neg.build(operand)
+        negated.append(replace(made, results=(replace(made.result, hint="add"),)))
+    graph = Graph("g", (x, y), tuple(negated), tuple(op.result for op in negated))
+    again = parse_graph(print_graph(graph))
+    assert [v.shape for v in again.outputs] == [(2,), (3,)]
+    assert print_graph(again) == print_graph(graph)
