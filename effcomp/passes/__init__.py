@@ -23,4 +23,7 @@ _ALL: tuple[type[Pass], ...] = (
 
 PASSES: Mapping[str, type[Pass]] = {kind.name: kind for kind in _ALL}
 
-__all__ = ["PASSES"]
+__all__ = [
+    "PASSES", "Canonicalize", "Cse", "Dce", "Decompose", "FoldConstants", "FuseAttention",
+    "FuseEpilogue", "FuseHorizontal", "FusePointwise", "FuseRowwise", "PlanMemory", "Reinplace",
+]  # fmt: skip
