@@ -21,6 +21,8 @@ from effcomp.passes.grouping.vocabulary import (
 CHEAP_FLOPS = 8
 SMALL_FLOPS = 64
 SMALL_NUMEL = 1024
+# What a copied value may read beside tensors of its own size, as a part of that.
+MOST_BESIDE = 1 / 16
 LONGEST_CHAIN = 48
 _IN_PLACE = frozenset({"state.index_put", "state.slice_put"})
 _NO_COMPUTE = frozenset({"tensor.convert"})
@@ -206,7 +208,8 @@ class Facts:
         small = typical_numel(op.result.shape) <= SMALL_NUMEL
         bases = {b for v in op.operands for b in self.bases(v)}
         cheap = self._chain(op).flops <= (SMALL_FLOPS if small else CHEAP_FLOPS)
-        return cheap and sum(map(nbytes, bases)) <= nbytes(op.result)
+        # A vector beside the bases costs less than writing and reading the result.
+        return cheap and sum(map(nbytes, bases)) <= nbytes(op.result) * (1 + MOST_BESIDE)
 
     def _only_groups_read(self, value: Value, depth: int = 8) -> bool:
         """Whether every reader, past views, is an op that will stand in a group."""
