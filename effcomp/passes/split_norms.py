@@ -144,7 +144,6 @@ class SplitGroupNorm(Rule[Chunks | None]):
         batch, channels, *space = x.shape
         assert isinstance(channels, int), "checked"
         ones = (1,) * len(space)
-        # Widened once for each reader: x itself may be cheaper made again than written.
         wide = _widened(b, x)
         if facts is None:
             rows = b.reshape(wide, (batch, groups, channels // groups, *space))
@@ -154,7 +153,7 @@ class SplitGroupNorm(Rule[Chunks | None]):
             by_group = (batch, groups, facts.channels, 1)
             mean, rstd = (
                 b.reshape(b.add(view.broadcast_to, v, shape=by_group), (batch, channels, *ones))
-                for v in _statistics(b, _widened(b, x), facts, eps)
+                for v in _statistics(b, wide, facts, eps)
             )
             normed = b.add(el.mul, b.add(el.sub, wide, mean), rstd)
         return _with_affine(b, normed, m, (channels, *ones), m.root.result)
@@ -181,7 +180,7 @@ class SplitLayerNorm(Rule[Chunks]):
         x, dims = m["x"], attr(m.root, "dims")
         at = len(x.shape) - dims
         wide = _widened(b, x)
-        statistics = _statistics(b, _widened(b, x), facts, attr(m.root, "eps"))
+        statistics = _statistics(b, wide, facts, attr(m.root, "eps"))
         kept = (*x.shape[:at], *(1,) * dims)
         mean, rstd = (b.reshape(v, kept) for v in statistics)
         normed = b.add(el.mul, b.add(el.sub, wide, mean), rstd)
