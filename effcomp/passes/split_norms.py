@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from effcomp.ir import Dim, Graph, Level, Value, attr
-from effcomp.ir.dims import product
+from effcomp.ir.dims import dim, product
 from effcomp.ir.ops import elementwise as el
 from effcomp.ir.ops import nn, reduction, view
 from effcomp.passes.channels_last import channels_last_strides, is_channels_last
@@ -30,6 +30,7 @@ LONG_ROW = 1 << 14
 DENSE_CHUNK, STRIDED_CHUNK = 2048, 128
 SHORTEST_CHUNK = 16
 PROGRAMS = 4  # wanted for each processor
+MOST_PARTIAL = 8192  # chunks of a row
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ def chunks_of(
     most = STRIDED_CHUNK if strided else DENSE_CHUNK
     enough = batch * groups * channels * space // (PROGRAMS * target.processors)
     most = min(space, most, max(enough, SHORTEST_CHUNK))
+    most = max(most, channels * space // MOST_PARTIAL)  # one program combines a row's chunks
     size = next(n for n in range(most, 0, -1) if space % n == 0)
     if size < SHORTEST_CHUNK or channels * space == size:
         return Refused(f"rows of {space} elements have no chunks of at most {most}")
@@ -103,6 +105,16 @@ def _widened(b: Builder, x: Value) -> Value:
     return x if x.dtype == "f32" else _laid_out(b, b.convert(x, "f32"), x.strides)
 
 
+def _by_group(x: Value, groups: int) -> tuple[Dim, ...] | None:
+    """The strides of x seen as [B, groups, C / groups, *S]."""
+    if x.strides is None:
+        return None
+    outer, inner, *rest = x.strides
+    channels = x.shape[1]
+    assert isinstance(channels, int), "checked"
+    return (outer, dim(inner * (channels // groups)), inner, *rest)
+
+
 def _with_affine(b: Builder, normed: Value, m: Match, shape: Sequence[Dim], like: Value) -> Value:
     """normed * w + b, the weights seen under `shape`; rounded once, and lying as `like` does."""
     for spec, affine in ((el.mul, m.get("w")), (el.add, m.get("b"))):
@@ -148,7 +160,7 @@ class SplitGroupNorm(Rule[Chunks | None]):
         if facts is None:
             rows = b.reshape(wide, (batch, groups, channels // groups, *space))
             normed = b.add(nn.layer_norm, rows, eps=eps, dims=1 + len(space))
-            normed = b.reshape(normed, x.shape)
+            normed = b.reshape(_laid_out(b, normed, _by_group(x, groups)), x.shape)
         else:
             by_group = (batch, groups, facts.channels, 1)
             mean, rstd = (
