@@ -48,6 +48,20 @@ class SplitUpsample(Rule[None]):
         return _repeat(b, x, [1 if f is None else f for f in factors])
 
 
+@dataclass(frozen=True, slots=True)
+class SplitConvBias(Rule[None]):
+    """conv(x, w, b) => conv(x, w) + b: what follows takes the sum in; torch adds it in a kernel."""
+
+    def pattern(self) -> Pat:
+        return pat(nn.conv, var("x"), var("w"), var("b"))
+
+    def rewrite(self, m: Match, b: Builder, facts: None) -> Value:
+        found = b.add(nn.conv, m["x"], m["w"], **m.root.attrs)
+        bias = m["b"]
+        ones = (1,) * (len(found.shape) - 2)
+        return b.add(el.add, found, b.reshape(bias, (*bias.shape, *ones)))
+
+
 def _repeat(b: Builder, x: Value, factors: list[int]) -> Value:
     """Each element of spatial dim i `factors[i]` times."""
     if all(f == 1 for f in factors):
@@ -134,5 +148,5 @@ class Decompose:
     def run(self, graph: Graph, log: Log) -> Graph:
         rules: tuple[AnyRule, ...] = (SplitTriangle(),)
         if self.target.kind == "cuda":
-            rules = (*rules, SplitUpsample())
+            rules = (*rules, SplitUpsample(), SplitConvBias())
         return apply_rules(graph, rules, log)
