@@ -41,7 +41,7 @@ types: $(VENV)/.dev
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 contracts: $(VENV)/.dev
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 
 check-tests: $(VENV)/.dev
 	$(BIN)/python -m pytest -n $(JOBS)

@@ -1,26 +1,5 @@
 """Passes: each a frozen dataclass from Graph to Graph, one file each."""
 
-from collections.abc import Mapping
-
-from effcomp.passes.canonicalize import Canonicalize
-from effcomp.passes.cse import Cse
-from effcomp.passes.dce import Dce
-from effcomp.passes.decompose import Decompose
-from effcomp.passes.fold_constants import FoldConstants
-from effcomp.passes.fuse_attention import FuseAttention
-from effcomp.passes.fuse_epilogue import FuseEpilogue
-from effcomp.passes.fuse_horizontal import FuseHorizontal
-from effcomp.passes.fuse_pointwise import FusePointwise
-from effcomp.passes.fuse_rowwise import FuseRowwise
-from effcomp.passes.plan_memory import PlanMemory
-from effcomp.passes.reinplace import Reinplace
-from effcomp.rewrite import Pass
-
-_ALL: tuple[type[Pass], ...] = (
-    Canonicalize, Cse, Dce, Decompose, FoldConstants, FuseAttention, FuseEpilogue, FuseHorizontal,
-    FusePointwise, FuseRowwise, PlanMemory, Reinplace,
-)  # fmt: skip
-
-PASSES: Mapping[str, type[Pass]] = {kind.name: kind for kind in _ALL}
+from effcomp.passes.registry import PASSES
 
 __all__ = ["PASSES"]

@@ -47,13 +47,16 @@ def _feed(
     """Hand one worker tasks until none is left."""
     root = str(pathlib.Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "effcomp.runtime.worker"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": path},
-    )
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "effcomp.runtime.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": path},
+        )
+    except OSError:
+        return  # no interpreter to start (an embedding program): the caller compiles
     assert process.stdin is not None, "stdin is a pipe"
     assert process.stdout is not None, "stdout is a pipe"
     try:

@@ -48,7 +48,7 @@ def tile_rowwise(op: Op, target: Target) -> TiledGroup:
     """Tile a row-wise group. Raises Uncovered where the generator does not cover it."""
     group = group_of(op)
     space = row_space(group.body)
-    _require_parallelism(space, target)
+    _require_work(space, target)
     tiling = _tiling_for(group, space, target)
     axes = (
         Axis(ROW, space.rows, tiling.rows),
@@ -67,8 +67,10 @@ def tile_rowwise(op: Op, target: Target) -> TiledGroup:
     return TiledGroup(kernel, (*op.operands, *op.results), programs)
 
 
-def _require_parallelism(space: RowSpace, target: Target) -> None:
+def _require_work(space: RowSpace, target: Target) -> None:
     rows, columns = space.rows, space.columns
+    if columns == 0:
+        raise Uncovered("a row of no columns has nothing to reduce")
     if not isinstance(rows, int) or not isinstance(columns, int):
         return
     if 8 * rows <= target.processors and columns >= SPLIT_COLUMNS:

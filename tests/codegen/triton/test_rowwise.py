@@ -259,3 +259,27 @@ def test_few_long_rows_are_refused() -> None:
         """,
     )
     assert "idle" in refusal(graph)
+
+
+def test_rows_of_no_columns_are_refused() -> None:
+    graph = group_graph(
+        "rowwise",
+        "%x: f32[4, 0]",
+        """
+        %s = tensor.sum(%x) {dims = [1]} : f32[4]
+        return %s
+        """,
+    )
+    assert "no columns" in refusal(graph)
+
+
+def test_dtypes_without_arithmetic_are_refused() -> None:
+    graph = group_graph(
+        "rowwise",
+        "%x: f8e4m3[4, 8]",
+        """
+        %s = nn.softmax(%x) {dim = 1} : f8e4m3[4, 8]
+        return %s
+        """,
+    )
+    assert "f8e4m3" in refusal(graph)
