@@ -71,7 +71,8 @@ class Prologue:
         try:
             return self._compute(weights)
         finally:
-            if any(weight.is_cuda for weight in weights):
+            on_gpu = any(weight.is_cuda for weight in weights)
+            if on_gpu and not torch.cuda.is_current_stream_capturing():
                 self._done = torch.cuda.Event()
                 self._done.record()
 

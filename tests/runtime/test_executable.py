@@ -514,3 +514,38 @@ def test_malformed_plans() -> None:
 def test_a_cpu_plan_does_not_load_on_a_gpu() -> None:
     with pytest.raises(DeviceError, match="is for cpu"):
         load(mm_plan(), torch.device("cuda", 0))
+
+
+def test_calls_wait_for_a_prologue_on_another_stream(monkeypatch) -> None:
+    """Until it is done; a fake stands in for CUDA's events."""
+    from effcomp.runtime.prologue import Prologue
+
+    waited: list[object] = []
+
+    class Event:
+        done = False
+
+        def record(self) -> None:
+            waited.clear()
+
+        def query(self) -> bool:
+            return self.done
+
+    class Stream:
+        wait_event = staticmethod(waited.append)
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    monkeypatch.setattr(torch.Tensor, "is_cuda", True)
+    weight = torch.ones(3)
+    prologue = Prologue(lambda args: [args[0] * 2], (0,))
+    assert prologue.update([weight])
+    assert not waited
+    for _ in range(2):
+        assert not prologue.update([weight])
+    assert len(waited) == 2
+    Event.done = True
+    assert not prologue.update([weight])
+    assert len(waited) == 2
+    assert prologue._done is None

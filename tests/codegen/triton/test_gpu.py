@@ -14,6 +14,7 @@ from effcomp.plan.schema import CallStep, Launch, Plan, TritonKernel
 from effcomp.reference import evaluate, region_of
 from effcomp.runtime import load
 from effcomp.target import TARGETS
+from tests.codegen import test_attention as attention
 from tests.codegen.triton.patterns import PATTERNS
 from tests.codegen.triton.running import DTYPES, group_graph
 from tests.codegen.triton.test_elementwise import (
@@ -121,3 +122,20 @@ def is_defined(name: str, dtype: str, place: tuple[float, ...]) -> bool:
     if len(place) == 2:
         return fits(name, dtype, *place)
     return name != "nn.gelu" or abs(place[0]) != float("inf")  # NaN in torch
+
+
+@pytest.mark.parametrize("mask", attention.MASKS)
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_attention_of_few_queries(dtype: str, mask: str) -> None:
+    queries, keys = 3, 4099
+    made, exact = (
+        attention.graph(d, queries, keys, mask=mask.format(t=d, m=queries, n=keys))
+        for d in (dtype, "f32")
+    )
+    plan = lower_graph(made, TARGETS["cuda:90"], region_of=region_of)
+    assert attention.is_ours(plan)
+    args = [on_gpu(a) for a in random_arguments(made, SIZES)]
+    (found,) = load(plan, torch.device("cuda"), cuda_graphs="off")(list(args))
+    (truth,) = evaluate(exact, [a.float() if a.is_floating_point() else a for a in args])
+    error = float((found.float() - truth).abs().max()) / float(truth.abs().max())
+    assert error <= ERRORS[dtype], f"{error:.1e} of the largest"
