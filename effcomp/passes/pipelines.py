@@ -44,7 +44,10 @@ def pipeline_for(target: Target, *, training: bool, horizontal_rows: int) -> Pip
     passes += [
         SplitNorms(target=target),  # cut as their operands lie
         FuseRowwise(target=target),  # norms, softmax and reductions take in their neighbours
-        FuseEpilogue(target=target),  # products take in what follows, where that pays
+    ]
+    if target.kind != "cpu":  # there the library's product is the fastest, and it has no epilogue
+        passes.append(FuseEpilogue(target=target))  # products take in what follows, where it pays
+    passes += [
         FusePointwise(target=target),  # everything elementwise that is left
         Dce(),  # what the groups compute for themselves
         PlanMemory(),  # last: the order in which the least is alive at once
