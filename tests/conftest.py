@@ -7,6 +7,11 @@ from collections.abc import Iterator
 from importlib.metadata import entry_points
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long drawing an example takes says something of the machine, nothing of what is tested.
+settings.register_profile("effcomp", suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("effcomp")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

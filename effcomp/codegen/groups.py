@@ -1,15 +1,17 @@
 """Groups: one kernel on a GPU, one region on a CPU, library calls where no kernel was made."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
 from effcomp.codegen.aliasing import may_take_over
 from effcomp.codegen.draft import expr
 from effcomp.codegen.kernel import KernelLaunch, Refusal
+from effcomp.codegen.layout import view_layout
 from effcomp.codegen.library import linear, matmul, run_calls
 from effcomp.codegen.lowering import Lowering
 from effcomp.codegen.triton import emit_group
-from effcomp.ir import SPECS, Dim, Graph, Op, Value
+from effcomp.ir import SPECS, Dim, Graph, Op, Trait, Value, spec_of
 from effcomp.ir.dims import same_shape
 from effcomp.plan.schema import Arg, BufferArg, Launch, RunRegion, SizeArg
 
@@ -57,13 +59,48 @@ def as_group(op: Op) -> Op:
 
 def region(low: Lowering, op: Op) -> None:
     """Run a group as a region: ATen calls that the runtime may compile together."""
-    kernel = low.region_of(_body(op))
+    operands, body = _behind_views(low, op)
+    kernel = low.region_of(body)
     draft = low.draft
-    inputs = tuple(map(draft.buffer, op.operands))
+    inputs = tuple(map(draft.buffer, operands))
     # A region hands on what its calls return; an arena buffer would cost a copy.
     outputs = tuple(draft.returned(r) for r in op.results)
     digest = draft.add_kernel(kernel)
     draft.step(RunRegion(digest, inputs, outputs, kernel.function), op)
+
+
+def _behind_views(low: Lowering, op: Op) -> tuple[tuple[Value, ...], Graph]:
+    """A group that reads views of its operands, in place of the ops that make these.
+
+    So regions that read other columns of one tensor are one region, compiled once.
+    """
+    body = _body(op)
+    given = dict(zip(body.params, op.operands, strict=True))
+    rest: list[Op] = []
+    for inner in body.ops:
+        shown = None if inner.results[0] in body.outputs else _shown(inner, given)
+        if shown is None:
+            rest.append(inner)
+            continue
+        value, base, offset = shown
+        low.draft.show(value, base, offset)
+        given[inner.result] = value
+    used = {v for inner in rest for v in inner.operands} | set(body.outputs)
+    params = tuple(v for v in given if v in used)
+    peeled = replace(body, params=params, ops=tuple(rest))
+    return tuple(given[v] for v in params), peeled
+
+
+def _shown(op: Op, given: Mapping[Value, Value]) -> tuple[Value, Value, Dim] | None:
+    """The value that a view of a group's operand is: strides and an offset over that operand."""
+    if Trait.VIEW not in spec_of(op).traits or op.operands[0] not in given:
+        return None
+    base = given[op.operands[0]]
+    layout = view_layout(replace(op, operands=(base, *op.operands[1:])))
+    if layout is None:
+        return None
+    result = op.result
+    return Value(result.type, result.hint, layout.strides), base, layout.offset
 
 
 def launch(low: Lowering, op: Op) -> str:

@@ -25,6 +25,7 @@ from effcomp.runtime.divisibility import divisor
 from effcomp.runtime.dtypes import dtype_named
 from effcomp.runtime.interpreter import InterpretedKernel
 from effcomp.runtime.notes import Notes
+from effcomp.runtime.preparing import prepared
 from effcomp.runtime.program import Program
 from effcomp.runtime.sources import load_function
 from effcomp.runtime.triton_launch import (
@@ -108,6 +109,7 @@ def _load_compiled(
     """Compile what this process has not loaded yet; equal kernels compile once."""
     major, minor = torch.cuda.get_device_capability(device)
     capability = major * 10 + minor
+    prepared()
     with _LOCK:
         missing = [s for s in wanted if (s, device.index) not in _LOADED]
         cold = [s for s in missing if not is_cached(s, capability)]

@@ -7,6 +7,7 @@ import operator
 import pathlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,12 +79,26 @@ class CompiledRegion:
     accepts: Callable[[Mapping[str, int]], bool]
 
 
-def compile_region(source: RegionSource, hints: tuple[tuple[str, int], ...]) -> CompiledRegion:
-    """Compile for any sizes, of which `hints` are typical. Whatever Inductor raises passes."""
+def compile_region(
+    source: RegionSource, hints: tuple[tuple[str, int], ...], threads: int
+) -> CompiledRegion:
+    """Compile for any sizes, of which `hints` are typical. Whatever Inductor raises passes.
+
+    A call may come under dispatch modes of its caller's, such as the one that torch.compile checks
+    first runs with: these are a thread's own, so the compiler gets a thread without any.
+    """
+    with ThreadPoolExecutor(1, "compile-region") as executor:
+        return executor.submit(_compile, source, hints, threads).result()
+
+
+def _compile(
+    source: RegionSource, hints: tuple[tuple[str, int], ...], threads: int
+) -> CompiledRegion:
     from torch._guards import TracingContext, tracing
+    from torch._inductor import config
     from torch._inductor.compile_fx import compile_fx
 
-    with _LOCK, torch.inference_mode(False), torch.no_grad():
+    with _LOCK, torch.no_grad(), config.patch({"cpp.threads": threads}):
         env = ShapeEnv(duck_shape=False, specialize_zero_one=False)
         sizes = {name: _symbol(env, name, value) for name, value in hints}
         fake = FakeTensorMode(shape_env=env)
@@ -94,8 +109,9 @@ def compile_region(source: RegionSource, hints: tuple[tuple[str, int], ...]) -> 
         with tracing(TracingContext(fake)):
             run = compile_fx(module, [*sizes.values(), *examples])
         guards = env.produce_guards_expression(placeholders=list(sizes.values()))
-        _marker(source, hints).parent.mkdir(parents=True, exist_ok=True)
-        _marker(source, hints).touch()
+        marker = _marker(source, hints, threads)
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        marker.touch()
     names = tuple(sizes)
 
     def accepts(actual: Mapping[str, int]) -> bool:
@@ -106,16 +122,16 @@ def compile_region(source: RegionSource, hints: tuple[tuple[str, int], ...]) -> 
     return CompiledRegion(source, run, accepts)  # pyright: ignore[reportArgumentType]
 
 
-def is_warm(source: RegionSource, hints: tuple[tuple[str, int], ...]) -> bool:
+def is_warm(source: RegionSource, hints: tuple[tuple[str, int], ...], threads: int) -> bool:
     """Whether Inductor's disk cache most likely holds the compiled region."""
-    return _marker(source, hints).exists()
+    return _marker(source, hints, threads).exists()
 
 
-def _marker(source: RegionSource, hints: tuple[tuple[str, int], ...]) -> pathlib.Path:
+def _marker(source: RegionSource, hints: tuple[tuple[str, int], ...], threads: int) -> pathlib.Path:
     """Inductor's own keys need its tracing; these empty files stand for them."""
     from torch._inductor.runtime.cache_dir_utils import cache_dir
 
-    key = hashlib.sha256(repr((torch.__version__, source, hints)).encode()).hexdigest()
+    key = hashlib.sha256(repr((torch.__version__, source, hints, threads)).encode()).hexdigest()
     return pathlib.Path(cache_dir(), "effcomp", key[:32])
 
 

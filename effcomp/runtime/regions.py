@@ -74,13 +74,14 @@ class Regions:
         with _LOCK:
             missing = [s for s in worth if self._is_missing(s, sizes)]
             hints = {s: tuple((name, sizes[name]) for name in s.symbols) for s in missing}
+            threads = torch.get_num_threads()
             with progress_bar("compiling regions", len(missing), self._progress) as done:
-                cold = [s for s in missing if not is_warm(s, hints[s])]
+                cold = [s for s in missing if not is_warm(s, hints[s], threads)]
                 if len(cold) >= _WORKERS_FROM:
                     task = f"{compile_region.__module__}:{compile_region.__name__}"
-                    run_in_workers(task, [(s, hints[s]) for s in cold])
+                    run_in_workers(task, [(s, hints[s], threads) for s in cold])
                 for source in missing:
-                    self._compile(source, hints[source])
+                    self._compile(source, hints[source], threads)
                     done()
 
     def bind(
@@ -127,9 +128,11 @@ class Regions:
             return False
         return True
 
-    def _compile(self, source: RegionSource, hints: tuple[tuple[str, int], ...]) -> None:
+    def _compile(
+        self, source: RegionSource, hints: tuple[tuple[str, int], ...], threads: int
+    ) -> None:
         try:
-            _COMPILED.setdefault(source, []).append(compile_region(source, hints))
+            _COMPILED.setdefault(source, []).append(compile_region(source, hints, threads))
         except Exception as error:  # noqa: BLE001 - whatever Inductor or the C++ compiler raises
             lines = str(error).strip().splitlines() or [""]
             reason = f"Inductor failed with {type(error).__name__}: {lines[0][:200]}"

@@ -102,7 +102,7 @@ def test_small_regions_are_not_compiled(monkeypatch) -> None:
 def test_large_regions_are_compiled(monkeypatch) -> None:
     asked = []
 
-    def refuse(source, hints):
+    def refuse(source, hints, threads):
         asked.append((source.kernel.function, hints))
         raise RuntimeError("no C++ compiler here")
 
