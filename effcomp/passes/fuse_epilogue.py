@@ -7,7 +7,7 @@ from typing import ClassVar
 from effcomp.ir import Graph, Level, Op
 from effcomp.ir.dims import product
 from effcomp.passes.grouping import Facts, Grower, fit_epilogue
-from effcomp.passes.grouping.vocabulary import PRODUCTS, is_complex
+from effcomp.passes.grouping.vocabulary import PRODUCTS, is_library_only
 from effcomp.rewrite import Log
 from effcomp.target import TARGETS, Target
 
@@ -33,7 +33,7 @@ class FuseEpilogue:
         grower = Grower(Facts(graph), fit, "FuseEpilogue", self.target, log)
         for node in list(grower.facts.nodes()):
             op = grower.facts.ops[node]
-            if op.name in PRODUCTS and not is_complex(op):
+            if op.name in PRODUCTS and not is_library_only(op):
                 grower.grow(node, grower.after)
                 if len(grower.members(node)) > 1 or self._is_row_by_matrix(op):
                     grower.kinds[node] = "fused.matmul"

@@ -11,8 +11,8 @@ from effcomp.passes.grouping.vocabulary import (
     GENERATORS,
     PRODUCTS,
     VIEWS,
-    is_complex,
     is_elementwise,
+    is_library_only,
     is_pointwise,
     is_row_reduction,
 )
@@ -181,7 +181,7 @@ class Facts:
 
     def _consider_copying(self, at: int, sink_views: bool, before: frozenset[int]) -> None:
         op = self.ops[at]
-        if is_complex(op) or len(op.results) != 1:
+        if is_library_only(op) or len(op.results) != 1:
             return
         if any(self._root(b) in self._written for v in op.operands for b in self.bases(v)):
             return  # a copy could read after the write
