@@ -138,7 +138,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args(argv)
-    table = render([read(path) for path in sorted(RESULTS.glob("*.json"))])
+    measured = (p for p in sorted(RESULTS.glob("*.json")) if not p.stem.endswith("-predicted"))
+    table = render([read(path) for path in measured])
     now = README.read_text()
     wanted = _place(now, table)
     if arguments.check:

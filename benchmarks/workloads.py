@@ -56,9 +56,11 @@ def _in_float32(value: Any) -> Any:
 
 def _fill(module: nn.Module, dtype: torch.dtype, device: str, seed: int = 0) -> nn.Module:
     """Deterministic small random weights, made where they stay."""
-    nn.Module.to(module, device=device, dtype=dtype)
     random = torch.Generator(device=device).manual_seed(seed)
     with torch.no_grad():
+        for state in (*module.parameters(), *module.buffers()):  # fake ones too, unlike Module.to
+            if state.is_floating_point():
+                state.data = state.data.to(device, dtype)
         for name, parameter in module.named_parameters():
             if parameter.ndim < 2 and "norm" in name and name.endswith("weight"):
                 parameter.fill_(1.0)

@@ -194,7 +194,7 @@ def section_capture(model: nn.Module, x: Tensor) -> Compilation:
     title("4. Capture")
     options: dict[str, Any] = {"target": "cuda:90"}
     with torch.no_grad(), recording() as records:
-        compiled = torch.compile(model, backend="effcomp", dynamic=True, options=options)
+        compiled = torch.compile(model, backend=effcomp.backend, dynamic=True, options=options)
         compiled(x)
     (record,) = records
     print(print_graph(record.captured.graph), end="")
@@ -262,7 +262,7 @@ def section_running(model: nn.Module, record: Compilation) -> None:
         x = torch.randn(2, rows, 32)
         with torch.no_grad():
             expected = model(x)
-            found = torch.compile(model, backend="effcomp", dynamic=True)(x)
+            found = torch.compile(model, backend=effcomp.backend, dynamic=True)(x)
         print(f"{rows} rows: largest difference {(found - expected).abs().max().item():.1e}")
     print(f"\nthe GPU plan, interpreted, peaked at {report_of(record).peak_bytes} bytes")
     print("\nexplain, on the CPU:")

@@ -20,7 +20,7 @@ from effcomp.passes.pipelines import pipeline_for
 from effcomp.plan.schema import Plan
 from effcomp.reference import region_of
 from effcomp.rewrite import Pipeline, Run, parse_pipeline
-from effcomp.runtime import Executable, load
+from effcomp.runtime import Executable, load, prepare_to_compile, prepare_to_load
 from effcomp.target import TARGETS, Target
 
 __all__ = [
@@ -74,6 +74,8 @@ def backend(
 ) -> Callable[..., Any]:
     """The torch.compile backend. Raises ConfigError for a mode or option it does not know."""
     config = Config.from_user(mode, options)
+    with contextlib.suppress(DeviceError):
+        prepare_to_load(device_of(example_inputs))
 
     def compile_graph(captured: Captured, role: Role) -> Callable[[list[Any]], list[Any]]:
         return compile_captured(captured, role, config, device_of(example_inputs))
@@ -98,7 +100,7 @@ def compile_captured(
     target = target_of(config.target or device)
     record = Compilation(captured.graph.name, role, target, captured, plan=None)  # pyright: ignore[reportArgumentType]
     with _timed(record, "plan"):
-        record.plan = _cached_plan(captured.graph, target, role, config, record)
+        record.plan = _cached_plan(captured.graph, device, config, record)
     with _timed(record, "load"):
         record.executable = load(
             record.plan,
@@ -113,10 +115,9 @@ def compile_captured(
     return record.executable
 
 
-def _cached_plan(
-    graph: Graph, target: Target, role: Role, config: Config, record: Compilation
-) -> Plan:
+def _cached_plan(graph: Graph, device: torch.device, config: Config, record: Compilation) -> Plan:
     use_cache = config.cache and _RECORD.get() is None
+    target, role = record.target, record.role
     pipeline = pipeline_of(target, role, config)
     key = ""
     if use_cache:
@@ -124,6 +125,7 @@ def _cached_plan(
         key = cache.key_of((print_graph(graph), pipeline.text, config.key(), *versions))
         if (plan := cache.read(key)) is not None:
             return plan
+    prepare_to_compile(device)
     plan = build_plan(graph, target, pipeline, record)
     if use_cache:
         cache.write(key, plan)

@@ -1,6 +1,7 @@
 """`effcomp.explain`: what the compiler did to a model, as a report one can read."""
 
 import textwrap
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 
 from effcomp.api import Compilation, backend, recording
+from effcomp.errors import FallbackWarning
 from effcomp.ir import Graph
 from effcomp.plan.expressions import evaluate
 from effcomp.plan.schema import CallStep, Launch, RunRegion
@@ -49,22 +51,31 @@ class GraphReport:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Everything `explain` found; `str()` of it is the report."""
+    """Everything `explain` found; `str()` of it is the report.
+
+    `fallbacks` are warnings of what ran otherwise than asked for: a whole graph eagerly, say.
+    """
 
     graphs: tuple[GraphReport, ...]
     breaks: tuple[str, ...]
+    fallbacks: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        lines = [f"{len(self.graphs)} graph(s), {len(self.breaks)} graph break(s)"]
+        lines = [
+            f"{len(self.graphs)} graph(s), {len(self.breaks)} graph break(s), "
+            f"{len(self.fallbacks)} fallback(s)"
+        ]
         lines += [f"  break: {reason}" for reason in self.breaks]
+        lines += [f"  fallback: {reason}" for reason in self.fallbacks]
         for graph in self.graphs:
             lines += ["", *_show_graph(graph)]
         return "\n".join(lines)
 
 
 def explain(model: Callable[..., Any], *args: Any, **kwargs: Any) -> Explanation:
-    """Compile `model` anew for these arguments, run it once, and report what was done.
+    """Compile `model` anew for these arguments, run it, and report what was done.
 
+    The model runs twice, once to find its graph breaks: state that it keeps advances twice.
     Nothing of the compile cache is read, so that every stage is there to be reported. Gradients are
     followed if they are enabled: the backward graph is then reported once it was compiled.
     """
@@ -74,8 +85,18 @@ def explain(model: Callable[..., Any], *args: Any, **kwargs: Any) -> Explanation
             breaks = _breaks(model, args, kwargs)
         torch._dynamo.reset()  # pyright: ignore[reportPrivateUsage]
         found.clear()
-        torch.compile(model, backend=backend)(*args, **kwargs)
-    return Explanation(tuple(map(report_of, found)), breaks)
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always", FallbackWarning)
+            torch.compile(model, backend=backend)(*args, **kwargs)
+    fallbacks: list[str] = []
+    for warning in seen:
+        if issubclass(warning.category, FallbackWarning):
+            fallbacks.append(str(warning.message))
+        else:
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
+    return Explanation(tuple(map(report_of, found)), breaks, tuple(fallbacks))
 
 
 def _breaks(
@@ -142,12 +163,13 @@ def _groups(record: Compilation, sizes: Mapping[str, int]) -> tuple[GroupReport,
 
 def _show_graph(graph: GraphReport) -> list[str]:
     total = graph.modelled + sum(graph.unmodelled.values())
-    seconds = ", ".join(f"{stage} {value:.2f} s" for stage, value in graph.seconds.items())
+    stages = {stage: value for stage, value in graph.seconds.items() if stage != "plan"}
+    seconds = ", ".join(f"{stage} {value:.2f} s" for stage, value in stages.items())
     lines = [
         f"graph {graph.name} ({graph.role}, {graph.target}): {graph.modelled} of {total} ops "
         "modelled, "
         f"{len(graph.groups)} steps, {graph.kernels} distinct kernels, "
-        f"memory peak {graph.peak_bytes / 2**20:.1f} MiB",
+        f"memory peak {_size(graph.peak_bytes)}",
         f"  compiled in: {seconds}",
     ]
     lines += [f"  aten.call {target} x{n}: {why}" for (target, why), n in graph.unmodelled.items()]
@@ -163,9 +185,28 @@ def _show_graph(graph: GraphReport) -> list[str]:
         lines += textwrap.indent("\n".join(graph.refusals), "    ").splitlines()
     lines.append("  steps:")
     lines += [
-        f"    {group.kind:8} {group.label[:48]:48} {group.bytes / 2**20:10.3f} MiB"
-        f" {group.flops / 1e9:10.3f} GFLOP"
-        f"  {group.loc}"
+        f"    {group.kind:8} {group.label[:48]:48} {_size(group.bytes):>10}"
+        f" {_work(group.flops):>13}  {group.loc}"
         for group in graph.groups
     ]
     return lines
+
+
+def _size(count: int) -> str:
+    """Bytes in the largest binary unit that leaves a whole number before the point."""
+    value, unit = float(count), "B"
+    for larger in ("KiB", "MiB", "GiB"):
+        if value < 1024:
+            break
+        value, unit = value / 1024, larger
+    return f"{value:.1f} {unit}" if unit != "B" else f"{count} B"
+
+
+def _work(count: int) -> str:
+    """FLOPs in the largest decimal unit that leaves a whole number before the point."""
+    value, unit = float(count), "FLOP"
+    for larger in ("kFLOP", "MFLOP", "GFLOP", "TFLOP"):
+        if value < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.1f} {unit}" if unit != "FLOP" else f"{count} FLOP"

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from importlib.metadata import entry_points
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long drawing an example takes says something of the machine, nothing of what is tested.
+settings.register_profile("effcomp", suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("effcomp")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,6 +49,18 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EFFCOMP_CACHE_DIR", str(tmp_path_factory.mktemp("effcomp-cache")))
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _backend_has_its_name() -> None:
+    """Let torch.compile find "effcomp" by name also where the package is not installed."""
+    if entry_points(group="torch_dynamo_backends", name="effcomp"):
+        return
+    from torch._dynamo import register_backend
+
+    from effcomp.api import backend
+
+    register_backend(backend, name="effcomp")
 
 
 @pytest.fixture(autouse=True)

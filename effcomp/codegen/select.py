@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+from effcomp.codegen.attention import attention
 from effcomp.codegen.groups import copying_view, group, product_group
 from effcomp.codegen.library import library, linear, matmul, slice_put, write
 from effcomp.codegen.lowering import Lowering
@@ -27,6 +28,7 @@ WAYS: Mapping[str, Way] = {
     "fused.pointwise": group,
     "fused.rowwise": group,
     "fused.matmul": product_group,
+    "nn.attention": attention,
     "nn.linear": linear,
     "tensor.matmul": matmul,
     "tensor.size": nothing,

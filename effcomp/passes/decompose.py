@@ -8,7 +8,7 @@ import sympy
 
 from effcomp.ir import Dim, Graph, Level, Value, attr
 from effcomp.ir.dims import dim as normal
-from effcomp.ir.dims import product, same
+from effcomp.ir.dims import same
 from effcomp.ir.ops import elementwise as el
 from effcomp.ir.ops import indexing, nn, view
 from effcomp.rewrite import (
@@ -17,44 +17,13 @@ from effcomp.rewrite import (
     Log,
     Match,
     Pat,
-    Refused,
     Rule,
     apply_rules,
     attr_var,
-    maybe_var,
     pat,
     var,
 )
 from effcomp.target import TARGETS, Target
-
-
-@dataclass(frozen=True, slots=True)
-class SplitGroupNorm(Rule[Dim]):
-    """group_norm(x, w, b) => layer_norm over each group, then * w + b by channel, in float32."""
-
-    def pattern(self) -> Pat:
-        return pat(nn.group_norm, var("x"), maybe_var("w"), maybe_var("b"))
-
-    def check(self, m: Match) -> Dim | Refused:
-        x, groups = m["x"], attr(m.root, "groups")
-        if x.dtype == "f64":
-            return Refused("float64 is kept whole")
-        channels = x.shape[1]
-        if not isinstance(channels, int):
-            return Refused("the number of channels is not known")
-        return product((channels // groups, *x.shape[2:]))
-
-    def rewrite(self, m: Match, b: Builder, facts: Dim) -> Value:
-        x, groups = m["x"], attr(m.root, "groups")
-        # One rounding, at the end, as in the op: its statistics and its affine are float32.
-        wide = b.convert(x, "f32")
-        rows = b.reshape(wide, (x.shape[0], groups, facts))
-        normed = b.reshape(b.add(nn.layer_norm, rows, eps=attr(m.root, "eps")), x.shape)
-        for spec, affine in ((el.mul, m.get("w")), (el.add, m.get("b"))):
-            if affine is not None:
-                channels = (affine.shape[0], *(1 for _ in x.shape[2:]))
-                normed = b.add(spec, normed, b.reshape(b.convert(affine, "f32"), channels))
-        return b.convert(normed, x.dtype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +46,20 @@ class SplitUpsample(Rule[None]):
                 index = _nearest(b, x.shape[i + 2], sizes[i], scales[i] if scales else None)
                 x = b.add(indexing.take, x, index, dim=i + 2)
         return _repeat(b, x, [1 if f is None else f for f in factors])
+
+
+@dataclass(frozen=True, slots=True)
+class SplitConvBias(Rule[None]):
+    """conv(x, w, b) => conv(x, w) + b: what follows takes the sum in; torch adds it in a kernel."""
+
+    def pattern(self) -> Pat:
+        return pat(nn.conv, var("x"), var("w"), var("b"))
+
+    def rewrite(self, m: Match, b: Builder, facts: None) -> Value:
+        found = b.add(nn.conv, m["x"], m["w"], **m.root.attrs)
+        bias = m["b"]
+        ones = (1,) * (len(found.shape) - 2)
+        return b.add(el.add, found, b.reshape(bias, (*bias.shape, *ones)))
 
 
 def _repeat(b: Builder, x: Value, factors: list[int]) -> Value:
@@ -165,5 +148,5 @@ class Decompose:
     def run(self, graph: Graph, log: Log) -> Graph:
         rules: tuple[AnyRule, ...] = (SplitTriangle(),)
         if self.target.kind == "cuda":
-            rules = (*rules, SplitGroupNorm(), SplitUpsample())
+            rules = (*rules, SplitUpsample(), SplitConvBias())
         return apply_rules(graph, rules, log)

@@ -10,8 +10,10 @@ from effcomp.passes.fuse_epilogue import FuseEpilogue
 from effcomp.passes.fuse_horizontal import FuseHorizontal
 from effcomp.passes.fuse_pointwise import FusePointwise
 from effcomp.passes.fuse_rowwise import FuseRowwise
+from effcomp.passes.plan_layout import PlanLayout
 from effcomp.passes.plan_memory import PlanMemory
 from effcomp.passes.reinplace import Reinplace
+from effcomp.passes.split_norms import SplitNorms
 from effcomp.rewrite import Pass, Pipeline
 from effcomp.target import Target
 
@@ -36,6 +38,11 @@ def pipeline_for(target: Target, *, training: bool, horizontal_rows: int) -> Pip
     passes += [
         Reinplace(),  # after all that moves readers about: from here on a write has its place
         Dce(),  # nobody reads what is left over
+    ]
+    if not training:
+        passes.append(PlanLayout(target=target))  # before groups: they follow the layouts
+    passes += [
+        SplitNorms(target=target),  # cut as their operands lie
         FuseRowwise(target=target),  # norms, softmax and reductions take in their neighbours
     ]
     if target.kind != "cpu":  # there the library's product is the fastest, and it has no epilogue

@@ -12,13 +12,16 @@ from effcomp.passes.fuse_epilogue import FuseEpilogue
 from effcomp.passes.fuse_horizontal import FuseHorizontal
 from effcomp.passes.fuse_pointwise import FusePointwise
 from effcomp.passes.fuse_rowwise import FuseRowwise
+from effcomp.passes.plan_layout import PlanLayout
 from effcomp.passes.plan_memory import PlanMemory
 from effcomp.passes.reinplace import Reinplace
+from effcomp.passes.split_norms import SplitNorms
 from effcomp.rewrite import Pass
 
 _ALL: tuple[type[Pass], ...] = (
     Canonicalize, Cse, Dce, Decompose, FoldConstants, FuseAttention, FuseEpilogue, FuseHorizontal,
-    FusePointwise, FuseRowwise, PlanMemory, Reinplace,
+    FusePointwise, FuseRowwise, PlanLayout, PlanMemory, Reinplace,
+    SplitNorms,
 )  # fmt: skip
 
 PASSES: Mapping[str, type[Pass]] = {kind.name: kind for kind in _ALL}

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from effcomp.runtime.executable import Executable
     from effcomp.runtime.loading import load, release
+    from effcomp.runtime.preparing import prepare_to_compile, prepare_to_load
 
-__all__ = ["Executable", "load", "release"]
+__all__ = ["Executable", "load", "prepare_to_compile", "prepare_to_load", "release"]
 
 _HOMES = {
     "Executable": "effcomp.runtime.executable",
     "load": "effcomp.runtime.loading",
+    "prepare_to_compile": "effcomp.runtime.preparing",
+    "prepare_to_load": "effcomp.runtime.preparing",
     "release": "effcomp.runtime.loading",
 }
 

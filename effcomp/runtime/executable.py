@@ -25,6 +25,10 @@ _MOST_BOUND = 64
 _ANY_DEVICE = contextlib.nullcontext()
 
 
+class _Bindings:
+    """The name under which workspaces keep what is bound; whatever lies under it dies with it."""
+
+
 class Executable:
     """A plan ready to be called: takes the arguments as one list, returns the results as one.
 
@@ -47,7 +51,7 @@ class Executable:
         self._program, self._machine, self._workspaces = program, machine, workspaces
         self._constants, self._prologue, self._graphs = tuple(constants), prologue, graphs
         self._expected: OrderedDict[tuple[int, ...], Expectation] = OrderedDict()
-        self._bound: OrderedDict[tuple[int, ...], Bound] = OrderedDict()
+        self._bindings = _Bindings()
         self._mutated = tuple(i for i, port in enumerate(self.plan.ports) if port.mutated)
         self._lock = threading.RLock()
 
@@ -101,13 +105,12 @@ class Executable:
         """Run step by step, in a workspace that is lent for this call."""
         workspace = self._workspaces.take(self._machine.device)
         try:
-            bound = self._bound.get(key)
-            if bound is None or bound.base is not workspace.base:
-                bound = self._bind(sizes, workspace)
-                if not workspace.private:
-                    _keep(self._bound, key, bound)
-            else:
-                self._bound.move_to_end(key)
+            entries = workspace.bound.setdefault(self._bindings, OrderedDict())
+            bound = entries.get(key)
+            if bound is None:
+                bound = self._bind(sizes, workspace)  # which may clear workspace.bound
+                entries = workspace.bound.setdefault(self._bindings, OrderedDict())
+            _keep(entries, key, bound)
             self.peak_bytes = bound.peak_bytes
             return bound.run(args)
         finally:
@@ -132,7 +135,7 @@ class Executable:
             return bind(self._program, self._machine, sizes, constants, workspace)
 
     def _forget(self) -> None:
-        self._bound.clear()
+        self._bindings = _Bindings()
         if self._graphs is not None:
             self._graphs.clear()
 

@@ -17,6 +17,7 @@ from typing import Any, Literal, Protocol
 
 import torch
 
+from effcomp.errors import KernelError
 from effcomp.plan.expressions import evaluate
 from effcomp.plan.schema import AtenCall, CallStep, ConstArg, Plan, RunRegion, TensorSpec
 from effcomp.runtime.calls import buffers_in, operator
@@ -82,14 +83,23 @@ class CudaCapture:
     def capture(self, run: Callable[[], list[Any]]) -> Recording:
         """Record what `run` launches. Raises RuntimeError where torch cannot."""
         graph = torch.cuda.CUDAGraph()
-        # Other threads (loading data, say) may go on allocating while this one captures.
-        with (
-            torch.cuda.device(self.device),
-            torch.cuda.graph(
-                graph, pool=self.pool, stream=self._side, capture_error_mode="thread_local"
-            ),
-        ):
-            results = run()
+        current = torch.cuda.current_stream(self.device)
+        try:
+            # The outer stream context restores the caller's stream: torch's capture leaves its own
+            # current where ending it fails. Other threads (loading data, say) may go on allocating
+            # while this one captures.
+            with (
+                torch.cuda.device(self.device),
+                torch.cuda.stream(current),
+                torch.cuda.graph(
+                    graph, pool=self.pool, stream=self._side, capture_error_mode="thread_local"
+                ),
+            ):
+                results = run()
+        except BaseException:
+            # The allocator may take the pool as still being captured into, for ever.
+            self.pool = torch.cuda.graph_pool_handle()
+            raise
         return _CudaRecording(graph, results)
 
     def follow_stream(self) -> None:
@@ -136,8 +146,10 @@ class Graphs:
         mode: Literal["auto", "on"],
         notes: Notes,
         device: CudaCapture,
+        make_room: Callable[[], None] = lambda: None,
     ) -> None:
         self._program, self._mode, self._notes, self._device = program, mode, notes, device
+        self._make_room = make_room
         plan = program.plan
         self._fixed = tuple(
             i for i, p in enumerate(plan.ports) if p.spec is not None and (p.weight or p.mutated)
@@ -205,12 +217,14 @@ class Graphs:
             for port in self._copied:
                 given[port] = _empty(args[port])
             inputs = tuple((port, given[port]) for port in self._copied)
+            # The arena of the first call will hardly be needed again, now that the graph has one.
+            self._make_room()
             try:
                 recording = self._device.capture(lambda: run(list(given)))
-            except RuntimeError as error:
+            except (RuntimeError, KernelError) as error:
+                # A launch is what fails where an earlier call has spoilt the capture.
                 state.refused = True
-                first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-                self._notes.add(f"no CUDA graph: capturing failed: {first}")
+                self._notes.add(f"no CUDA graph: capturing failed: {_first_line(error)}")
                 return None
         ports = {id(given[port]): port for port in (*self._copied, *self._fixed)}
         results = recording.results
@@ -238,6 +252,13 @@ class Graphs:
             else:
                 outputs.append(result)
         return outputs
+
+
+def _first_line(error: BaseException) -> str:
+    """What went wrong first: ending a spoilt capture raises once more."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def refusal(program: Program) -> str | None:
@@ -280,8 +301,10 @@ def _drops_nothing(call: AtenCall) -> bool:
 def why_not_replay(plan: Plan, sizes: Mapping[str, int]) -> str | None:
     """Why replaying does not pay for these sizes; None where it does.
 
-    Starting n steps takes n launch times. A GPU that computes longer than that never waits for
-    launches. Copying arguments and results costs bandwidth, and a launch each.
+    Starting n steps takes n launch times. Behind steps that compute much longer they do not show;
+    from a quarter of the time on, the gaps between kernels do, and the wait for the first of them
+    where a caller reads each result before the next call (decoding). Replaying saves most of that,
+    and costs memory, and copying arguments and results: bandwidth, and a launch each.
     """
     target = TARGETS.get(plan.target)
     if target is None or len(plan.costs) != len(plan.steps):
@@ -298,12 +321,13 @@ def why_not_replay(plan: Plan, sizes: Mapping[str, int]) -> str | None:
     copied += [plan.buffers[ref.buffer].spec for ref in plan.outputs if ref.buffer is not None]
     copying = 2 * sum(_nbytes(spec, sizes) for spec in copied) / target.bandwidth
     copying += 2 * target.launch_seconds
-    if launching <= busy + copying:
-        return (
-            f"{len(plan.steps)} launches take {launching * 1e6:.0f} us, the GPU is busy for "
-            f"{busy * 1e6:.0f} us and copying would take {copying * 1e6:.0f} us"
-        )
-    return None
+    saved = max(launching - busy, launching / 4)
+    if launching > busy / 4 and saved > copying:
+        return None
+    return (
+        f"{len(plan.steps)} launches take {launching * 1e6:.0f} us, the GPU is busy for "
+        f"{busy * 1e6:.0f} us and copying would take {copying * 1e6:.0f} us"
+    )
 
 
 def _nbytes(spec: TensorSpec, sizes: Mapping[str, int]) -> int:

@@ -25,14 +25,17 @@ from effcomp.runtime.divisibility import divisor
 from effcomp.runtime.dtypes import dtype_named
 from effcomp.runtime.interpreter import InterpretedKernel
 from effcomp.runtime.notes import Notes
+from effcomp.runtime.preparing import prepared
 from effcomp.runtime.program import Program
 from effcomp.runtime.sources import load_function
 from effcomp.runtime.triton_launch import (
     Specialized,
     arguments,
+    compile_ahead,
     compile_kernel,
     is_cached,
     ready,
+    start_driver,
 )
 from effcomp.runtime.workers import progress_bar, run_in_workers
 
@@ -106,17 +109,20 @@ def _load_compiled(
     """Compile what this process has not loaded yet; equal kernels compile once."""
     major, minor = torch.cuda.get_device_capability(device)
     capability = major * 10 + minor
+    prepared()
     with _LOCK:
         missing = [s for s in wanted if (s, device.index) not in _LOADED]
         cold = [s for s in missing if not is_cached(s, capability)]
         with progress_bar("compiling kernels", len(cold), progress) as done:
-            task = f"{compile_kernel.__module__}:{compile_kernel.__name__}"
+            task = f"{compile_ahead.__module__}:{compile_ahead.__name__}"
             run_in_workers(task, [(s, capability) for s in cold], done)
 
         def load(specialized: Specialized) -> CompiledKernel:
             return CompiledKernel(specialized, compile_kernel(specialized, capability), device)
 
-        # Loading may build a launcher with the C compiler (Triton 3.6): that runs beside others.
+        if missing:
+            start_driver()
+        # Loading reads files, and on Triton 3.6 may wait for the C compiler: one beside another.
         with ThreadPoolExecutor(max_workers=8) as pool:
             for specialized, kernel in zip(missing, pool.map(load, missing), strict=True):
                 _LOADED[specialized, device.index] = kernel

@@ -57,7 +57,8 @@ def load(
     )
     graphs = None
     if device.type == "cuda" and cuda_graphs != "off":
-        graphs = Graphs(program, cuda_graphs, notes, CudaCapture.of(device))
+        capture = CudaCapture.of(device)
+        graphs = Graphs(program, cuda_graphs, notes, capture, _WORKSPACES.release)
     executable = Executable(program, machine, _WORKSPACES, constants, prologue, graphs)
     _LOADED.add(executable)
     return executable

@@ -57,6 +57,7 @@ class Prologue:
     def __init__(self, run: Callable[[list[Any]], list[Any]], ports: Sequence[int]) -> None:
         self._run, self._ports = run, tuple(ports)
         self._seen: tuple[_Seen, ...] | None = None
+        self._done: torch.cuda.Event | None = None
         self.results: tuple[torch.Tensor, ...] = ()
 
     def update(self, args: Sequence[Any]) -> bool:
@@ -65,7 +66,16 @@ class Prologue:
         if self._seen is not None and all(
             seen.is_still(weight) for seen, weight in zip(self._seen, weights, strict=True)
         ):
+            self._wait()
             return False
+        try:
+            return self._compute(weights)
+        finally:
+            if any(weight.is_cuda for weight in weights):
+                self._done = torch.cuda.Event()
+                self._done.record()
+
+    def _compute(self, weights: Sequence[torch.Tensor]) -> bool:
         with torch.inference_mode(False), torch.no_grad():
             fresh = [_owned(result, weights) for result in self._run(list(weights))]
             self._seen = tuple(map(_Seen.of, weights))
@@ -75,6 +85,15 @@ class Prologue:
                 return False
         self.results = tuple(fresh)
         return True
+
+    def _wait(self) -> None:
+        """Order this call after the prologue, which may have run on another CUDA stream."""
+        if self._done is None or torch.cuda.is_current_stream_capturing():
+            return
+        if self._done.query():
+            self._done = None
+        else:
+            torch.cuda.current_stream().wait_event(self._done)
 
     @property
     def nbytes(self) -> int:

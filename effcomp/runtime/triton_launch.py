@@ -2,10 +2,13 @@
 
 Checked against Triton 3.6 and 3.7, which agree on all that is used here: ASTSource, the shape of
 its `attrs`, and `CompiledKernel.run(x, y, z, stream, function, packed_metadata, launch_metadata,
-enter_hook, exit_hook, *arguments)` with constexpr arguments in their places.
+enter_hook, exit_hook, *arguments)` with constexpr arguments in their places. They differ in where
+launchers come from: 3.6 builds one for each signature with the C compiler, 3.7 has one for all.
 """
 
+import contextlib
 import hashlib
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,9 +16,12 @@ from typing import Any
 import triton
 from triton._C.libtriton import get_cache_invalidating_env_vars
 from triton.backends.compiler import GPUTarget
+from triton.backends.nvidia import driver as nvidia
 from triton.compiler import ASTSource, make_backend
 from triton.compiler.errors import CompilationError
+from triton.runtime import cache as triton_cache
 from triton.runtime.cache import get_cache_key, get_cache_manager
+from triton.runtime.driver import driver
 from triton.runtime.errors import OutOfResources, PTXASError
 from triton.runtime.jit import JITFunction
 
@@ -23,7 +29,17 @@ from effcomp.errors import KernelError
 from effcomp.plan.schema import TritonKernel
 from effcomp.runtime.sources import load_function
 
-__all__ = ["Specialized", "arguments", "compile_kernel", "is_cached", "ready", "triton_type"]
+__all__ = [
+    "Specialized",
+    "arguments",
+    "compile_ahead",
+    "compile_kernel",
+    "is_cached",
+    "ready",
+    "start_driver",
+    "triton_type",
+    "warm_up",
+]
 
 _TYPES = {
     "f64": "fp64", "f32": "fp32", "f16": "fp16", "bool": "i1",
@@ -56,6 +72,15 @@ def compile_kernel(specialized: Specialized, capability: int) -> Any:
         raise KernelError(
             f"kernel {kernel.function} ({path}) does not compile for sm_{capability}: {error}"
         ) from error
+
+
+def compile_ahead(specialized: Specialized, capability: int) -> None:
+    """What a worker does: fill Triton's disk cache with all that loading the kernel needs."""
+    compiled = compile_kernel(specialized, capability)
+    if hasattr(nvidia, "make_launcher"):  # Triton 3.6
+        # Without a driver library to link with there is no GPU to load for either.
+        with contextlib.suppress(AssertionError, OSError, RuntimeError, subprocess.SubprocessError):
+            nvidia.CudaLauncher(compiled.src, compiled.metadata)
 
 
 def is_cached(specialized: Specialized, capability: int) -> bool:
@@ -97,12 +122,28 @@ def _request(
     return source, GPUTarget("cuda", capability, 32), options
 
 
+def warm_up() -> None:
+    """Hash Triton's own files: every cache key holds them, and Triton remembers the hash."""
+    triton_cache.triton_key()
+
+
+def start_driver() -> None:
+    """Make Triton's CUDA driver, once: it is built with the C compiler where none is cached.
+
+    Threads that load kernels would each make their own. Raises KernelError.
+    """
+    try:
+        _ = driver.active
+    except (AssertionError, OSError, RuntimeError, subprocess.SubprocessError) as error:
+        raise KernelError(f"Triton cannot launch on this machine: {error}") from error
+
+
 def ready(specialized: Specialized, compiled: Any) -> tuple[Any, Any, Any]:
     """Load a compiled kernel on the current CUDA device: (run, function, packed metadata)."""
     kernel = specialized.kernel
     try:
         run = compiled.run
-    except (OutOfResources, RuntimeError) as error:
+    except (OutOfResources, OSError, RuntimeError, subprocess.SubprocessError) as error:
         _, path = load_function(kernel)
         raise KernelError(f"kernel {kernel.function} ({path}) does not load: {error}") from error
     return run, compiled.function, compiled.packed_metadata

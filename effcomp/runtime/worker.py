@@ -10,14 +10,17 @@ import pickle
 import sys
 from typing import Any, BinaryIO
 
-__all__ = ["read_message", "write_message"]
+__all__ = ["CLOSED", "read_message", "write_message"]
+
+CLOSED = object()
+"""In place of a message: the other side is gone."""
 
 
 def read_message(stream: BinaryIO) -> Any:
-    """The next message; None where the other side has closed the stream."""
+    """The next message; CLOSED where the other side has closed the stream."""
     head = stream.read(8)
     if len(head) < 8:
-        return None
+        return CLOSED
     return pickle.loads(stream.read(int.from_bytes(head, "little")))
 
 
@@ -31,7 +34,7 @@ def main() -> None:
     # Compilers print to stdout now and then: that must not end up among the answers.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    while (task := read_message(sys.stdin.buffer)) is not None:
+    while (task := read_message(sys.stdin.buffer)) is not CLOSED:
         name, arguments = task
         module, _, function = name.partition(":")
         try:

@@ -5,6 +5,9 @@ the sum of all. A call takes a free workspace and gives it back; nothing in it o
 """
 
 import threading
+from collections import OrderedDict
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -12,20 +15,26 @@ __all__ = ["Workspace", "Workspaces"]
 
 
 class Workspace:
-    """One allocation on a device; `base` is replaced by a larger one when more is needed."""
+    """One allocation on a device; `base` is replaced by a larger one when more is needed.
+
+    Programs bound to it are kept here, by owner and sizes: were they kept elsewhere, their views
+    would keep every outgrown allocation alive.
+    """
 
     def __init__(self, device: torch.device, private: bool = False) -> None:
         self.device, self.private = device, private
         self.base = _allocate(0, device)
+        self.bound: WeakKeyDictionary[Any, OrderedDict[Any, Any]] = WeakKeyDictionary()
         self._stream: torch.cuda.Stream | None = None
 
     def reserve(self, size: int) -> None:
-        """Make `base` hold at least `size` bytes.
+        """Make `base` hold at least `size` bytes; growing forgets what is bound.
 
         It grows by an eighth at least: sizes that rise call by call must not bind anew each time.
         """
         have = self.base.numel()
         if size > have:
+            self.bound.clear()
             self.base = _allocate(0, self.device)  # free the old one first
             self.base = _allocate(max(size, have + have // 8), self.device)
 

@@ -191,3 +191,15 @@ def test_explain_says_what_was_done() -> None:
     text = str(explanation)
     for word in ("1 graph(s), 0 graph break(s)", "passes:", "steps:", "modeling_llama.py:"):
         assert word in text
+
+
+def test_explain_counts_a_graph_that_runs_eagerly() -> None:
+    def branch(x: Tensor) -> Tensor:
+        return torch.cond(x.sum() > 0, lambda y: y + 1, lambda y: y - 1, (x,))
+
+    with torch.no_grad():
+        explanation = effcomp.explain(branch, torch.ones(4))
+    assert explanation.graphs == ()
+    (reason,) = explanation.fallbacks
+    assert "runs eagerly" in reason
+    assert "1 fallback(s)" in str(explanation)

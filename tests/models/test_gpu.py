@@ -1,16 +1,23 @@
-"""The zoo on a GPU: outputs, gradients, decoding, CUDA graphs. Skipped where there is none."""
+"""The zoo on a GPU: outputs, gradients, decoding, CUDA graphs. Skipped where there is none.
+
+Compiling takes the time here, so a compiled model is asked for all that it should do.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import pytest
 import torch
 
 from effcomp.api import Role
+from effcomp.plan.schema import Launch
 from tests.models.compiling import Pair, assert_agree
 from tests.models.zoo import ZOO, Entry
 
 pytestmark = pytest.mark.gpu
 ENTRIES = [pytest.param(entry, id=name) for name, entry in ZOO.items()]
+BF16 = torch.bfloat16
 
 
 @pytest.fixture(autouse=True)
@@ -20,59 +27,109 @@ def _exact_products(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
 
 
+@pytest.fixture(autouse=True)
+def _memory_is_given_back() -> Iterator[None]:
+    yield
+    torch.cuda.empty_cache()
+
+
+def _check_plans(pair: Pair) -> None:
+    for record in pair.records:
+        assert record.plan.target.startswith("cuda:")
+        assert any(isinstance(step, Launch) for step in record.plan.steps), "no kernel is launched"
+        assert record.executable is not None
+        assert not [n for n in record.executable.notes if "copied" in n], record.executable.notes
+
+
 @pytest.mark.parametrize("entry", ENTRIES)
 def test_outputs_are_eagers(entry: Entry) -> None:
     with Pair.of(entry, device="cuda") as pair:
-        assert_agree(*pair.run(), pair.dtype)
+        for _ in range(2):
+            assert_agree(*pair.run(), pair.dtype)
+        _check_plans(pair)
+        assert len(pair.records) == 1
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("entry", ENTRIES)
-def test_low_precision_is_as_exact_as_eager(entry: Entry, dtype: torch.dtype) -> None:
+def test_bfloat16_replays_as_exactly_as_eager(entry: Entry) -> None:
+    """With CUDA graphs: the third call replays, and results of earlier calls stay as they were."""
     with (
         Pair.of(entry, device="cuda") as exact,
-        Pair.of(entry, dtype, device="cuda") as pair,
+        Pair.of(entry, BF16, device="cuda", mode="reduce-overhead") as pair,
     ):
-        assert_agree(*pair.run(), dtype, truth=exact.run_eager())
+        kept: list[tuple[torch.Tensor, torch.Tensor]] = []
+        for _ in range(3):
+            actual, expected = pair.run()
+            assert_agree(actual, expected, BF16, truth=exact.run_eager())
+            kept += [(tensor, tensor.clone()) for tensor in actual]
+        for tensor, copy in kept:
+            assert torch.equal(tensor, copy)
+        _check_plans(pair)
 
 
-@pytest.mark.parametrize("entry", ENTRIES)
-def test_a_changed_size_costs_one_compilation(entry: Entry) -> None:
-    with Pair.of(entry, device="cuda") as pair:
-        for size in ("default", "changed", "default"):
+@pytest.mark.parametrize("name", ["unet", "vit", "t5"])
+def test_float16_is_as_exact_as_eager(name: str) -> None:
+    with (
+        Pair.of(ZOO[name], device="cuda") as exact,
+        Pair.of(ZOO[name], torch.float16, device="cuda") as pair,
+    ):
+        assert_agree(*pair.run(), torch.float16, truth=exact.run_eager())
+
+
+@pytest.mark.parametrize("mode", [None, "reduce-overhead"])
+@pytest.mark.parametrize("name", ["flux", "llama", "unet"])
+def test_a_changed_size_costs_one_compilation(name: str, mode: str | None) -> None:
+    with Pair.of(ZOO[name], device="cuda", mode=mode) as pair:
+        for size in ("default", "changed", "default", "changed", "default"):
             assert_agree(*pair.run(size=size), pair.dtype)
         assert len(pair.records) <= 2
 
 
-@pytest.mark.parametrize("entry", ENTRIES)
-def test_cuda_graphs_replay(entry: Entry) -> None:
-    """Several calls, other inputs among them, and results of earlier calls stay as they were."""
-    with Pair.of(entry, device="cuda", mode="reduce-overhead") as pair:
-        kept: list[tuple[torch.Tensor, torch.Tensor]] = []
-        for size in ("default", "default", "changed", "default"):
-            actual, expected = pair.run(size=size)
-            assert_agree(actual, expected, pair.dtype)
-            kept += [(tensor, tensor.clone()) for tensor in actual]
-        for tensor, copy in kept:
-            assert torch.equal(tensor, copy)
-
-
-@pytest.mark.parametrize("name", ["flux", "llama", "bert", "unet"])
-def test_gradients_are_eagers(name: str) -> None:
-    with Pair.of(ZOO[name], device="cuda") as pair:
-        for module in (pair.eager, pair.compiled):
-            pair.entry.output(module(**pair.inputs())).float().square().mean().backward()
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [("flux", torch.float32), ("flux", BF16), ("llama", torch.float32), ("unet", torch.float32)],
+)
+def test_gradients_are_eagers(name: str, dtype: torch.dtype) -> None:
+    gradients: list[dict[str, torch.Tensor | None]] = []
+    with Pair.of(ZOO[name], dtype, device="cuda") as pair:
+        exact = ZOO[name].build(device="cuda")
+        for module, kind in ((pair.compiled, dtype), (pair.eager, dtype), (exact, torch.float32)):
+            feed = pair.inputs() if kind is dtype else _exact_inputs(pair)
+            pair.entry.output(module(**feed)).float().square().mean().backward()
+            named = getattr(module, "_orig_mod", module).named_parameters()
+            gradients.append({n: p.grad for n, p in named})
         assert [record.role for record in pair.records] == [Role.FORWARD, Role.BACKWARD]
-    mine = dict(pair.compiled._orig_mod.named_parameters())
-    theirs = {n: p for n, p in pair.eager.named_parameters() if p.grad is not None}
-    assert_agree([mine[n].grad for n in theirs], [p.grad for p in theirs.values()], torch.float32)
+    mine, theirs, truth = gradients
+    names = [n for n, grad in theirs.items() if grad is not None]
+    found, expected = [mine[n] for n in names], [theirs[n] for n in names]
+    if dtype is torch.float32:
+        assert_agree(found, expected, dtype)
+        return
+    for n in names:
+        # One parameter's gradient is small enough for luck to count: all of them decide.
+        assert mine[n] is not None, n
+        assert mine[n].dtype is dtype, n
+    wide = torch.cat([truth[n].flatten() for n in names])
+    flat = [torch.cat([g.float().flatten() for g in grads]) for grads in (found, expected)]
+    error, own = ((f - wide).norm() / wide.norm() for f in flat)
+    assert error <= 1.25 * own, f"error {error:.1e}, eager's {own:.1e}"
 
 
-def test_a_cache_advances_in_place() -> None:
-    for mode in (None, "reduce-overhead"):
-        with Pair.of(ZOO["llama_decode"], device="cuda", mode=mode) as pair:
-            for _ in range(4):
-                assert_agree(*pair.run(), pair.dtype)
-            states = (pair.compiled._orig_mod.cache, pair.eager.cache)
-            for mine, theirs in zip(*(state.layers for state in states), strict=True):
-                assert_agree((mine.keys, mine.values), (theirs.keys, theirs.values), pair.dtype)
+def _exact_inputs(pair: Pair) -> dict[str, object]:
+    return {
+        name: value.cuda() if isinstance(value, torch.Tensor) else value
+        for name, value in pair.entry.inputs(dtype=torch.float32).items()
+    }
+
+
+@pytest.mark.parametrize("mode", [None, "reduce-overhead"])
+def test_a_cache_advances_in_place(mode: str | None) -> None:
+    with Pair.of(ZOO["llama_decode"], device="cuda", mode=mode) as pair:
+        for _ in range(4):
+            assert_agree(*pair.run(), pair.dtype)
+        states = (pair.compiled._orig_mod.cache, pair.eager.cache)
+        for mine, theirs in zip(*(state.layers for state in states), strict=True):
+            assert_agree((mine.keys, mine.values), (theirs.keys, theirs.values), pair.dtype)
+        (record,) = pair.records
+        assert record.executable is not None
+        assert not [n for n in record.executable.notes if "no CUDA graph" in n and mode]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ from effcomp.plan.schema import (
     TagArg,
     ViewPlace,
 )
-from effcomp.runtime import load, release
+from effcomp.runtime import Executable, load, release
 from tests.runtime.plans import buffer, call, plan, port
 
 CPU = torch.device("cpu")
@@ -430,12 +431,32 @@ def test_threads_share_an_executable() -> None:
     assert not wrong
 
 
+def bound_sizes(run: Executable) -> list[tuple[int, ...]]:
+    free = run._workspaces._free.get(CPU, ())
+    return [key for workspace in free for key in workspace.bound.get(run._bindings, ())]
+
+
+def test_outgrown_arenas_are_freed() -> None:
+    """Also those that other sizes and other executables have been bound to."""
+    release()
+    first, second = load(mm_plan(), CPU), load(mm_plan(), CPU)
+    w = torch.randn(4, 3)
+    arenas: list[weakref.ref[torch.Tensor]] = []
+    for rows in (2, 200, 20000):
+        for run in (first, second):
+            run([torch.randn(rows, 4), w])
+            (workspace,) = run._workspaces._free[CPU]
+            arenas.append(weakref.ref(workspace.base))
+    assert {id(ref()) for ref in arenas if ref() is not None} == {id(workspace.base)}
+    assert bound_sizes(first) == bound_sizes(second) == [(20000,)]
+
+
 def test_release_drops_arenas_and_calls_go_on() -> None:
     run = load(mm_plan(), CPU)
     x, w = torch.randn(2, 4), torch.randn(4, 3)
     (kept, *_) = run([x, w])
     release()
-    assert not run._bound
+    assert not bound_sizes(run)
     (again, *_) = run([x, w])
     torch.testing.assert_close(kept, again)
 
@@ -445,9 +466,9 @@ def test_many_sizes_are_bounded() -> None:
 
     run = load(mm_plan(), CPU)
     w = torch.randn(4, 3)
-    for rows in range(executable._MOST_BOUND + 8):
+    for rows in reversed(range(executable._MOST_BOUND + 8)):  # growing would forget
         run([torch.randn(rows, 4), w])
-    assert len(run._bound) == executable._MOST_BOUND
+    assert len(bound_sizes(run)) == executable._MOST_BOUND
 
 
 def test_out_of_memory_names_the_largest_buffers() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 
+from effcomp.errors import KernelError
 from effcomp.plan.schema import (
     AtenCall,
     BufferArg,
@@ -21,7 +23,7 @@ from effcomp.plan.schema import (
     Plan,
 )
 from effcomp.runtime import load
-from effcomp.runtime.graphs import Graphs, refusal, why_not_replay
+from effcomp.runtime.graphs import CudaCapture, Graphs, refusal, why_not_replay
 from effcomp.runtime.notes import Notes
 from effcomp.runtime.program import analyze
 from tests.runtime.plans import add_plan, buffer, call, plan, port, region_plan
@@ -48,6 +50,7 @@ class FakeCapture:
         self.lock = threading.RLock()
         self.recordings: list[FakeRecording] = []
         self.error: str | None = None
+        self.then = ""
         self.mutated: list[torch.Tensor] = []
 
     def follow_stream(self) -> None:
@@ -58,7 +61,10 @@ class FakeCapture:
 
     def capture(self, run: Callable[[], list]) -> FakeRecording:
         if self.error:
-            raise RuntimeError(self.error)
+            try:
+                raise KernelError(self.error)
+            finally:
+                raise RuntimeError(self.then)
         before = [tensor.clone() for tensor in self.mutated]
         self.recordings.append(FakeRecording(run))
         for tensor, value in zip(self.mutated, before, strict=True):
@@ -142,6 +148,7 @@ def test_expanded_arguments() -> None:
 def test_a_capture_that_fails_is_noted_once() -> None:
     run, fake = graphed(linear_plan())
     fake.error = "operation not permitted when stream is capturing\nmore"
+    fake.then = "operation failed due to a previous error during capture"
     w, x = torch.randn(4, 3), torch.randn(2, 4)
     for _ in range(4):
         torch.testing.assert_close(run([x, w])[0], x @ w)
@@ -240,8 +247,10 @@ def linear_plan_with(steps, costs) -> Plan:
 def test_launches_have_to_dominate() -> None:
     sizes = {"s0": 16}
     assert why_not_replay(costly(100, 4096), sizes) is None
+    assert why_not_replay(costly(100, 50 << 20), sizes) is None, "gaps between kernels show"
+    assert "the GPU is busy for" in (why_not_replay(costly(100, 80 << 20), sizes) or "")
     assert "the GPU is busy for" in (why_not_replay(costly(100, 1 << 30), sizes) or "")
-    assert "the GPU is busy for" in (why_not_replay(costly(100, 0, 10**10), sizes) or "")
+    assert "the GPU is busy for" in (why_not_replay(costly(100, 0, 2 * 10**10), sizes) or "")
     assert "copying would take" in (why_not_replay(costly(2, 0), sizes) or "")
     assert why_not_replay(costly(100, 4096), {"s0": 10**8}) is not None, "copies cost"
     assert why_not_replay(linear_plan(), sizes) == "the plan does not say what its steps cost"
@@ -257,6 +266,62 @@ def test_auto_asks_for_each_set_of_sizes() -> None:
         run([torch.randn(2, 4), w])
     assert len(fake.recordings) == 1
     assert notes.lines() == ()
+
+
+class FakeCuda:
+    """torch.cuda as far as capturing goes; ending a spoilt capture fails and keeps its stream."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.stream, self.pools = "the caller's", 0
+        for name in ("graph_pool_handle", "Stream", "current_stream", "CUDAGraph"):
+            monkeypatch.setattr(torch.cuda, name, getattr(self, name))
+        monkeypatch.setattr(torch.cuda, "device", contextlib.nullcontext)
+        monkeypatch.setattr(torch.cuda, "stream", self.on)
+        monkeypatch.setattr(torch.cuda, "graph", self.graph)
+
+    def graph_pool_handle(self) -> int:
+        self.pools += 1
+        return self.pools
+
+    def Stream(self, _: torch.device) -> str:
+        return "the capture's"
+
+    def current_stream(self, _: torch.device) -> str:
+        return self.stream
+
+    def CUDAGraph(self) -> None:
+        return None
+
+    @contextlib.contextmanager
+    def on(self, stream: str) -> Iterator[None]:
+        before, self.stream = self.stream, stream
+        try:
+            yield
+        finally:
+            self.stream = before
+
+    @contextlib.contextmanager
+    def graph(self, _: None, stream: str, **rest: object) -> Iterator[None]:
+        before, self.stream = self.stream, stream
+        try:
+            yield
+        except KernelError:
+            raise RuntimeError("the capture was spoilt") from None
+        self.stream = before
+
+
+def test_a_spoilt_capture_leaves_no_trace(monkeypatch) -> None:
+    cuda = FakeCuda(monkeypatch)
+    capture = CudaCapture(torch.device("cuda", 0))
+    assert capture.capture(list).results == []
+    assert (cuda.stream, capture.pool) == ("the caller's", 1)
+
+    def fail() -> list:
+        raise KernelError("kernel add did not launch: misaligned")
+
+    with pytest.raises(RuntimeError, match="spoilt"):
+        capture.capture(fail)
+    assert (cuda.stream, capture.pool) == ("the caller's", 2)
 
 
 @pytest.mark.gpu

@@ -10,6 +10,8 @@ from effcomp.ir.dims import FloorDiv, Mod, contiguous_strides, product, same
 
 Index = tuple[Any, ...]  # one position (a sympy expression) a dim
 ZERO = sympy.Integer(0)
+TYPICAL_SIZE = 512
+FAR = 2**62  # beyond any position
 
 
 def expr(value: Any) -> Any:
@@ -38,6 +40,25 @@ def unflatten(position: Any, shape: Sequence[Dim]) -> Index:
         whole = FloorDiv(position, expr(stride))
         found.append(whole if k == wide[0] else Mod(whole, expr(size)))
     return tuple(found)
+
+
+def memory_order(strides: Sequence[Dim]) -> tuple[int, ...]:
+    """The dims from the one with the longest steps to the one whose neighbours touch.
+
+    Sizes with a name are taken for a typical one. Dims that never step come first.
+    """
+
+    def step(d: int) -> int:
+        found = expr(strides[d])
+        return abs(int(found.subs(dict.fromkeys(found.free_symbols, TYPICAL_SIZE))))
+
+    return tuple(sorted(range(len(strides)), key=lambda d: -step(d) if step(d) else -FAR))
+
+
+def unflatten_in(position: Any, shape: Sequence[Dim], order: Sequence[int]) -> Index:
+    """The element at a position counted with the last dim of `order` fastest."""
+    found = unflatten(position, [shape[d] for d in order])
+    return tuple(i for _, i in sorted(zip(order, found, strict=True), key=lambda pair: pair[0]))
 
 
 def reshape_index(index: Index, new: Sequence[Dim], old: Sequence[Dim]) -> Index:

@@ -19,7 +19,7 @@ from effcomp.codegen.tile.group import (
     require,
     source_lines,
 )
-from effcomp.codegen.tile.index import Index, expr, offset_of, unflatten
+from effcomp.codegen.tile.index import Index, expr, memory_order, offset_of, unflatten, unflatten_in
 from effcomp.codegen.tile.ir import Axis, Load, Statement, Store, TileKernel
 from effcomp.ir import Dim, Op
 from effcomp.ir.dims import product, same_shape
@@ -67,15 +67,19 @@ def _evaluate(group: Group, space: Space) -> Builder:
 
 
 def _space_for(group: Group, shape: Sequence[Dim], target: Target) -> Space:
-    """Flat, unless accesses are contiguous along a dim other than the innermost."""
-    inner, outer = _contiguous_dims(group, shape)
+    """Flat, unless accesses are contiguous along a dim other than the innermost.
+
+    Dims are walked as they lie in the memory of the first result.
+    """
+    order = memory_order(group.results[0].strides)
+    inner, outer = _contiguous_dims(group, shape, order)
     total = product(shape)
     if outer is None:
         size = bytes_per_element(group, shape)
         block = _flat_block(total, size, target)
         i = sympy.Symbol("i", integer=True, nonnegative=True)
-        return Space((Axis(i, total, block),), unflatten(i, shape))
-    return _tiled_space(shape, inner, outer)
+        return Space((Axis(i, total, block),), unflatten_in(i, shape, order))
+    return _tiled_space(shape, order, inner, outer)
 
 
 def _flat_block(total: Dim, size: int, target: Target) -> int:
@@ -87,10 +91,10 @@ def _flat_block(total: Dim, size: int, target: Target) -> int:
     return block
 
 
-def _tiled_space(shape: Sequence[Dim], inner: int, outer: int) -> Space:
+def _tiled_space(shape: Sequence[Dim], order: Sequence[int], inner: int, outer: int) -> Space:
     """Axes (rest, i, j): j covers dim `inner` and i dim `outer`, a block of each."""
     i, j, rest = (sympy.Symbol(n, integer=True, nonnegative=True) for n in ("i", "j", "rest"))
-    others = [d for d in range(len(shape)) if d not in (inner, outer)]
+    others = [d for d in order if d not in (inner, outer)]
     index: list[Any] = [expr(0)] * len(shape)
     index[inner], index[outer] = j, i
     sizes = [shape[d] for d in others]
@@ -98,6 +102,7 @@ def _tiled_space(shape: Sequence[Dim], inner: int, outer: int) -> Space:
         index[d] = position
     narrow = _side(shape[inner], TILE_SIDE)
     long = _side(shape[outer], max(TILE_SIDE, MAX_BLOCK // narrow))
+    narrow = _side(shape[inner], max(TILE_SIDE, 2 * MAX_BLOCK // long))  # beside a short dim
     axes = [Axis(i, shape[outer], long), Axis(j, shape[inner], narrow)]
     if (count := product(sizes)) != 1:
         axes.insert(0, Axis(rest, count, 1))
@@ -115,9 +120,11 @@ def _warps_for(space: Space) -> int:
     return min(max(block // 256, 1), 8)
 
 
-def _contiguous_dims(group: Group, shape: Sequence[Dim]) -> tuple[int, int | None]:
+def _contiguous_dims(
+    group: Group, shape: Sequence[Dim], order: Sequence[int]
+) -> tuple[int, int | None]:
     """The innermost dim that is not 1, and another along which large accesses are contiguous."""
-    wide_dims = [d for d, size in enumerate(shape) if size != 1]
+    wide_dims = [d for d in order if shape[d] != 1]
     if not wide_dims:
         return 0, None
     inner = wide_dims[-1]
@@ -155,4 +162,4 @@ def _unit_dim(offset: Any, probe: Index, dims: Sequence[int]) -> int | None:
 
 def _is_long(size: Dim) -> bool:
     """Whether a dim is worth a side of a tile."""
-    return not isinstance(size, int) or size >= 16
+    return not isinstance(size, int) or size >= 8

@@ -1,7 +1,7 @@
 """Row statistics: what reductions, softmax and norms need of a row, and what they make of it."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sympy
@@ -9,16 +9,24 @@ import sympy
 from effcomp.codegen.tile.build import Builder, Guards, Uncovered
 from effcomp.codegen.tile.evaluate import Evaluator, computed_as
 from effcomp.codegen.tile.group import Group
-from effcomp.codegen.tile.index import Index, expr, flatten, unflatten
-from effcomp.codegen.tile.ir import Bound, Constant, Operand
-from effcomp.ir import Dim, Graph, Op, Trait, Value, attr, spec_of
-from effcomp.ir.dims import product, same, same_shape
+from effcomp.codegen.tile.index import (
+    FAR,
+    ZERO,
+    Index,
+    expr,
+    flatten,
+    memory_order,
+    reshape_index,
+    unflatten,
+)
+from effcomp.codegen.tile.ir import Axis, Bound, Constant, Load, Operand
+from effcomp.ir import Dim, Op, Trait, Value, attr, spec_of
+from effcomp.ir.dims import FloorDiv, Mod, product, same, same_shape
 from effcomp.ir.ops.infer import axes, axis
 from effcomp.ir.types import FLOATS
 
 ROW = sympy.Symbol("row", integer=True, nonnegative=True)
 COL = sympy.Symbol("col", integer=True, nonnegative=True)
-FAR = 2**62  # beyond any column
 
 # Statistics of an op in the order they are taken; each needs those before it.
 PARTS: Mapping[str, tuple[str, ...]] = {
@@ -37,14 +45,23 @@ _LIMITS: Mapping[str, tuple[int, int]] = {
 
 @dataclass(frozen=True, slots=True)
 class RowSpace:
-    """A full shape and the dims that reductions reduce: rows times columns."""
+    """A full shape and the dims that reductions reduce: rows times columns.
+
+    Rows and columns are counted in `order`, the dims as they lie in memory.
+    """
 
     shape: tuple[Dim, ...]
     reduced: tuple[int, ...]
+    order: tuple[int, ...]
 
     @property
     def kept(self) -> tuple[int, ...]:
-        return tuple(d for d in range(len(self.shape)) if d not in self.reduced)
+        return tuple(d for d in self.order if d not in self.reduced)
+
+    @property
+    def inner(self) -> int:
+        """The dim whose neighbours touch."""
+        return next((d for d in reversed(self.order) if self.shape[d] != 1), 0)
 
     @property
     def rows(self) -> Dim:
@@ -58,14 +75,21 @@ class RowSpace:
     def index(self) -> Index:
         """The element of the full shape at (ROW, COL)."""
         found: list[Any] = [expr(0)] * len(self.shape)
-        for dims, position in ((self.kept, ROW), (self.reduced, COL)):
+        columns = tuple(d for d in self.order if d in self.reduced)
+        for dims, position in ((self.kept, ROW), (columns, COL)):
             sizes = [self.shape[d] for d in dims]
             for d, i in zip(dims, unflatten(position, sizes), strict=True):
                 found[d] = i
         return tuple(found)
 
+    def kept_of(self, index: Index) -> Index:
+        """The kept dims' part, in memory order, of an index with or without the reduced dims."""
+        if len(index) == len(self.shape):
+            return tuple(index[d] for d in self.kept)
+        return tuple(index[i] for i in _ranks(self.kept))
+
     def row_of(self, kept_index: Index) -> Any:
-        """The row that an index of the kept dims lies in."""
+        """The row that an index of the kept dims, in memory order, lies in."""
         return flatten(kept_index, [self.shape[d] for d in self.kept])
 
     def output_index(self, value: Value) -> Index:
@@ -73,36 +97,62 @@ class RowSpace:
         if same_shape(value.shape, self.shape):
             return self.index
         if same(value.tensor.numel, self.rows):
-            return unflatten(ROW, value.shape)
+            kept = sorted(self.kept)
+            at = tuple(self.index[d] for d in kept)
+            return reshape_index(at, [self.shape[d] for d in kept], value.shape)
         if same(value.tensor.numel, product(self.shape)):
-            return unflatten(flatten(self.index, self.shape), value.shape)
+            return reshape_index(self.index, self.shape, value.shape)
         raise Uncovered(f"an output {value.type} is neither rows nor elements of {self.shape}")
 
 
-def row_space(body: Graph) -> RowSpace:
-    """The shape and dims that every reduction of the body shares."""
-    spaces = [_reduced_space(op) for op in body.ops if Trait.REDUCTION in spec_of(op).traits]
-    if not spaces:
+def _ranks(dims: Sequence[int]) -> tuple[int, ...]:
+    """Where each of the dims stands among them."""
+    places = sorted(dims)
+    return tuple(places.index(d) for d in dims)
+
+
+def row_space(group: Group) -> RowSpace:
+    """The shape and dims that every reduction of the body shares, in the order of memory."""
+    reductions = [op for op in group.body.ops if Trait.REDUCTION in spec_of(op).traits]
+    if not reductions:
         raise Uncovered("a row-wise group reduces nothing")
-    first = spaces[0]
-    for other in spaces[1:]:
+    first, *others = map(_reduced_space, reductions)
+    for other in others:
         if not same_shape(other.shape, first.shape) or other.reduced != first.reduced:
             raise Uncovered("reductions of one group run over different rows")
-    return first
+    return replace(first, order=_read_order(group, reductions[0].operands[0]))
+
+
+def _read_order(group: Group, value: Value) -> tuple[int, ...]:
+    """The dims of a value in the order in which its largest operand is read."""
+    shape = value.shape
+    probe = tuple(
+        expr(0) if size == 1 else sympy.Symbol(f"i{d}", integer=True, nonnegative=True)
+        for d, size in enumerate(shape)
+    )
+    axes = [Axis(p, size, 2) for p, size in zip(probe, shape, strict=True) if size != 1]
+    builder = Builder(axes, wide=group.wide)
+    Evaluator(group.body, builder, group.memory).at(value, probe)
+    offsets = [s.offset for s in builder.body if isinstance(s, Load)]
+    found = max(offsets, key=lambda o: len(o.free_symbols), default=ZERO)
+    if found.has(FloorDiv, Mod):
+        return tuple(range(len(shape)))  # steps along a dim vary
+    return memory_order([found.coeff(p) if p.is_Symbol else 0 for p in probe])
 
 
 def _reduced_space(op: Op) -> RowSpace:
     shape = op.operands[0].shape
+    order = tuple(range(len(shape)))
     if op.name not in PARTS:
         raise Uncovered(f"{op.name} is no statistic of a row")
     if op.name in ("nn.layer_norm", "nn.rms_norm"):
-        return RowSpace(shape, tuple(range(len(shape) - attr(op, "dims"), len(shape))))
+        return RowSpace(shape, tuple(order[len(shape) - attr(op, "dims") :]), order)
     if "dims" in spec_of(op).defaults:
         found = axes(attr(op, "dims"), len(shape))
         if not found:
             raise Uncovered(f"{op.name} over no dims")
-        return RowSpace(shape, found)
-    return RowSpace(shape, (axis(attr(op, "dim"), len(shape)),))
+        return RowSpace(shape, found, order)
+    return RowSpace(shape, (axis(attr(op, "dim"), len(shape)),), order)
 
 
 def neutral(kind: str, dtype: str) -> Constant:
@@ -158,10 +208,8 @@ class Statistics:
         return x
 
     def _require_own_row(self, op: Op, index: Index) -> None:
-        rank = len(self.space.shape)
-        if len(index) == rank:  # a finished element, or kept dims of size 1
-            index = tuple(index[d] for d in self.space.kept)
-        if self.builder.simplify(self.space.row_of(index)) != self.builder.simplify(ROW):
+        row = self.space.row_of(self.space.kept_of(index))
+        if self.builder.simplify(row) != self.builder.simplify(ROW):
             raise Uncovered(f"{op.name} is read in another row than the one at hand")
 
     def known_part(self, op: Op, part: str) -> Operand:

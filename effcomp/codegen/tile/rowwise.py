@@ -47,7 +47,7 @@ class RowTiling:
 def tile_rowwise(op: Op, target: Target) -> TiledGroup:
     """Tile a row-wise group. Raises Uncovered where the generator does not cover it."""
     group = group_of(op)
-    space = row_space(group.body)
+    space = row_space(group)
     _require_work(space, target)
     tiling = _tiling_for(group, space, target)
     axes = (
@@ -79,8 +79,7 @@ def _require_work(space: RowSpace, target: Target) -> None:
 
 def _tiling_for(group: Group, space: RowSpace, target: Target) -> RowTiling:
     columns = space.columns
-    inner = max((d for d, size in enumerate(space.shape) if size != 1), default=0)
-    strided = inner not in space.reduced and inner in space.kept and columns != 1
+    strided = space.inner in space.kept and columns != 1
     full = sum(same(v.tensor.numel, space.rows * columns) for v in (*group.body.params,))
     most = MAX_WHOLE if full <= MAX_TENSORS else MAX_WHOLE // 2
     if strided:

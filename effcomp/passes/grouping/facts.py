@@ -21,6 +21,8 @@ from effcomp.passes.grouping.vocabulary import (
 CHEAP_FLOPS = 8
 SMALL_FLOPS = 64
 SMALL_NUMEL = 1024
+# What a copied value may read beside tensors of its own size, as a part of that.
+MOST_BESIDE = 1 / 16
 LONGEST_CHAIN = 48
 _IN_PLACE = frozenset({"state.index_put", "state.slice_put"})
 _NO_COMPUTE = frozenset({"tensor.convert"})
@@ -75,8 +77,7 @@ class Facts:
         self._bases: dict[Value, tuple[Value, ...]] = {}
         self._layouts = Layouts()
         self.copied: set[int] = set()
-        for at in range(len(self.ops)):
-            self._consider_copying(at, sink_views)
+        self._find_copied(sink_views)
         self._final: dict[Value, frozenset[int]] = {}
         for op in reversed(self.ops):
             self._final.update((r, self._find_final(r)) for r in op.results)
@@ -166,7 +167,16 @@ class Facts:
                 written.setdefault(self._root(v), []).append(at)
         return written
 
-    def _consider_copying(self, at: int, sink_views: bool) -> None:
+    def _find_copied(self, sink_views: bool) -> None:
+        """Twice: whose only reader is copied has several readers in the end."""
+        for _ in range(2):
+            before = frozenset(self.copied)
+            self.copied, self._layouts = set(), Layouts()
+            self._chains, self._bases = {}, {}
+            for at in range(len(self.ops)):
+                self._consider_copying(at, sink_views, before)
+
+    def _consider_copying(self, at: int, sink_views: bool, before: frozenset[int]) -> None:
         op = self.ops[at]
         if is_complex(op) or len(op.results) != 1:
             return
@@ -175,7 +185,7 @@ class Facts:
         if op.name in VIEWS:
             copied = self._layouts.follow(op) or not sink_views or not self._is_sunk(op)
         else:
-            copied = op.name in GENERATORS or self._is_cheap(op)
+            copied = op.name in GENERATORS or self._is_cheap(op, before)
         chain = self._chain(op)
         if copied and chain.length <= LONGEST_CHAIN:
             self.copied.add(at)
@@ -197,16 +207,24 @@ class Facts:
             i is not None and is_pointwise(self.ops[i]) for i in made
         )
 
-    def _is_cheap(self, op: Op) -> bool:
+    def _is_cheap(self, op: Op, copied: frozenset[int]) -> bool:
         """Whether several groups read the value, and each had better make its own."""
-        if not is_elementwise(op) or len(set(self._readers.get(op.result, ()))) < 2:
+        if not is_elementwise(op) or not self._is_shared(op.result, copied):
             return False
         if not self._only_groups_read(op.result):
             return False
         small = typical_numel(op.result.shape) <= SMALL_NUMEL
         bases = {b for v in op.operands for b in self.bases(v)}
         cheap = self._chain(op).flops <= (SMALL_FLOPS if small else CHEAP_FLOPS)
-        return cheap and sum(map(nbytes, bases)) <= nbytes(op.result)
+        # A vector beside the bases costs less than writing and reading the result.
+        return cheap and sum(map(nbytes, bases)) <= nbytes(op.result) * (1 + MOST_BESIDE)
+
+    def _is_shared(self, value: Value, copied: frozenset[int]) -> bool:
+        """Whether more than one op reads a value, past ops that are copied."""
+        readers = set(self._readers.get(value, ()))
+        while len(readers) == 1 and (only := next(iter(readers))) in copied:
+            readers = set(self._readers.get(self.ops[only].result, ()))
+        return len(readers) > 1
 
     def _only_groups_read(self, value: Value, depth: int = 8) -> bool:
         """Whether every reader, past views, is an op that will stand in a group."""

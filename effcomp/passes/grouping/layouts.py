@@ -21,9 +21,14 @@ class Layouts:
         x = view.operands[0]
         known = self._strides.get(x, x.strides or contiguous_strides(x.shape))
         found = None if known is None else _strides(view, known)
-        # A copy is row-major.
-        self._strides[view.result] = found or contiguous_strides(view.result.shape)
+        # A copy is row-major where it states nothing else.
+        stated = view.result.strides or contiguous_strides(view.result.shape)
+        self._strides[view.result] = found or stated
         return found is not None
+
+    def of(self, view: Value) -> Strides | None:
+        """The layout of a view that was followed."""
+        return self._strides.get(view)
 
 
 def _strides(op: Op, strides: Strides) -> Strides | None:
