@@ -176,7 +176,7 @@ class Facts:
             self._chains, self._bases = {}, {}
             for at in range(len(self.ops)):
                 self._consider_copying(at, sink_views, before)
-            if self.copied == before:
+            if frozenset(self.copied) == before:
                 break
 
     def _consider_copying(self, at: int, sink_views: bool, before: frozenset[int]) -> None:
