@@ -146,17 +146,20 @@ def returned_strides(op: Op, kind: str) -> Strides | None:
     """
     match op.name:
         case "nn.attention":
-            return _attention_strides(op.operands[0], kind)
+            return _attention_strides(op, kind)
         case "nn.conv":
             return _conv_strides(op)
         case _:
             return None
 
 
-def _attention_strides(q: Value, kind: str) -> Strides | None:
-    """[..., M, H, D] in memory on a CPU; on a GPU the order of q, which cuDNN and flash keep."""
-    heads, rows = strides_of(q)[-3:-1]
-    if kind != "cpu" and interval(dim(rows - heads), {})[0] < 0:
+def _attention_strides(op: Op, kind: str) -> Strides | None:
+    """[..., M, H, D] in memory where q lies so: torch's fused kernels keep the order of q."""
+    q, _, v = op.operands[:3]
+    heads, rows, last = strides_of(q)[-3:]
+    if kind == "cpu" and not (same(last, 1) and same(q.shape[-1], v.shape[-1])):
+        return None  # composed of products, whose result is row-major
+    if interval(dim(rows - heads), {})[0] < 0:
         return None
     *lead, h, m, d = q.shape
     found = contiguous_strides((*lead, m, h, d))

@@ -64,10 +64,14 @@ class RegionSource:
         """Whether compiled code writes into given outputs, instead of returning new tensors.
 
         Where a region reduces and has several outputs, Inductor would compute twice what it writes
-        in place: it cannot fuse such a write into the loop that reduces.
+        in place: it cannot fuse such a write into the loop that reduces. What it concatenates it
+        puts into memory of its own, so that writing it would cost another pass.
         """
-        reduces = any(name in c.target for c in self.kernel.calls for name in _REDUCTIONS)
-        return len(self.outputs) == 1 or not reduces
+        calls = self.kernel.calls
+        joined = {r for c in calls if c.target == "aten.cat.default" for r in c.results}
+        if not joined.isdisjoint(self.kernel.outputs):
+            return False
+        return len(self.outputs) == 1 or not any(n in c.target for c in calls for n in _REDUCTIONS)
 
 
 @dataclass(frozen=True, slots=True)

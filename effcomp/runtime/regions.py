@@ -20,7 +20,7 @@ __all__ = ["Regions"]
 _WORTH_SECONDS = 2e-4
 _BANDWIDTH = 2e10  # bytes/s that one core streams
 _MOST_VARIANTS = 4
-_WORKERS_FROM = 4  # a worker imports torch first: below so many regions that costs more
+_WORKERS_FROM = 16  # a worker imports torch and probes the C++ compiler: some ten seconds
 
 _COMPILED: dict[RegionSource, list[CompiledRegion]] = {}
 _FAILED: dict[RegionSource, str] = {}
