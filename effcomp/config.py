@@ -21,7 +21,7 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     cuda_graphs: Literal["auto", "on", "off"] = Field(
-        "auto", description="Replay launches as CUDA graphs; auto: where launches take a fair part of the time."
+        "auto", description="Replay launches as CUDA graphs; auto: where launch times show."
     )
     regions: Literal["auto", "always", "never"] = Field(
         "auto", description="On a CPU, compile fused regions to C++; auto: those worth the seconds."
