@@ -13,6 +13,7 @@ NAMES: Mapping[torch.dtype, str] = {
     torch.float8_e4m3fn: "f8e4m3", torch.float8_e5m2: "f8e5m2",
     torch.int64: "i64", torch.int32: "i32", torch.int16: "i16", torch.int8: "i8",
     torch.uint8: "u8", torch.bool: "bool", torch.complex64: "c64", torch.complex128: "c128",
+    torch.uint64: "u64",
 }  # fmt: skip
 DTYPES: Mapping[str, torch.dtype] = {name: dtype for dtype, name in NAMES.items()}
 COMPLEX = frozenset({"c64", "c128"})

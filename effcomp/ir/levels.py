@@ -4,7 +4,7 @@ from enum import Enum
 
 from effcomp.ir.core import Op
 from effcomp.ir.spec import Trait, spec_of
-from effcomp.ir.types import TensorType
+from effcomp.ir.types import LIBRARY_ONLY, TensorType
 
 _GENERATORS = frozenset({"tensor.full", "tensor.iota"})
 
@@ -22,7 +22,7 @@ def refused_at(level: Level, op: Op) -> str:
     namespace = op.name.partition(".")[0]
     if level is Level.TENSOR and namespace == "fused":
         return "groups form at level 'fused'"
-    if level is Level.KERNEL and _is_arithmetic(op) and not _is_complex(op):
+    if level is Level.KERNEL and _is_arithmetic(op) and not _is_library_only(op):
         return "elementwise ops and generators stand inside groups by now"
     return ""
 
@@ -31,7 +31,7 @@ def _is_arithmetic(op: Op) -> bool:
     return Trait.ELEMENTWISE in spec_of(op).traits or op.name in _GENERATORS
 
 
-def _is_complex(op: Op) -> bool:
-    """Complex numbers are left to library calls."""
+def _is_library_only(op: Op) -> bool:
+    """Complex numbers, for example, are left to library calls."""
     types = (v.type for v in (*op.operands, *op.results))
-    return any(isinstance(t, TensorType) and t.dtype in ("c64", "c128") for t in types)
+    return any(isinstance(t, TensorType) and t.dtype in LIBRARY_ONLY for t in types)

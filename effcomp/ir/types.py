@@ -7,9 +7,12 @@ from effcomp.ir.dims import Dim, print_dim, product
 ITEMSIZE = {
     "f64": 8, "f32": 4, "bf16": 2, "f16": 2, "f8e4m3": 1, "f8e5m2": 1,
     "i64": 8, "i32": 4, "i16": 2, "i8": 1, "u8": 1, "bool": 1, "c64": 8, "c128": 16,
+    "u64": 8,
 }  # fmt: skip
 FLOATS = frozenset({"f64", "f32", "bf16", "f16", "f8e4m3", "f8e5m2"})
 INTEGERS = frozenset({"i64", "i32", "i16", "i8", "u8"})
+LIBRARY_ONLY = frozenset({"c64", "c128", "u64"})
+"""What kernels never compute. "u64" is the state of a random number generator, handed on."""
 
 
 @dataclass(frozen=True, slots=True)

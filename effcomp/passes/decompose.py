@@ -1,7 +1,7 @@
 """decompose: ops that no emitter takes become ops that one does."""
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import sympy
@@ -56,8 +56,8 @@ class SplitConvBias(Rule[None]):
         return pat(nn.conv, var("x"), var("w"), var("b"))
 
     def rewrite(self, m: Match, b: Builder, facts: None) -> Value:
-        found = b.add(nn.conv, m["x"], m["w"], **m.root.attrs)
-        bias = m["b"]
+        found, bias = Value(m.root.result.type), m["b"]
+        b.ops.append(replace(m.root, operands=m.root.operands[:2], results=(found,)))
         ones = (1,) * (len(found.shape) - 2)
         return b.add(el.add, found, b.reshape(bias, (*bias.shape, *ones)))
 

@@ -15,6 +15,7 @@ DTYPES: Mapping[str, torch.dtype] = {
     "f8e4m3": torch.float8_e4m3fn, "f8e5m2": torch.float8_e5m2,
     "i64": torch.int64, "i32": torch.int32, "i16": torch.int16, "i8": torch.int8,
     "u8": torch.uint8, "bool": torch.bool, "c64": torch.complex64, "c128": torch.complex128,
+    "u64": torch.uint64,
 }  # fmt: skip
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 import effcomp
 from effcomp.api import recording
+from effcomp.errors import FallbackWarning
 from tests.models.compiling import Pair, assert_agree
 from tests.models.zoo import ZOO
 
@@ -177,6 +180,51 @@ def test_random_ops_follow_the_seed() -> None:
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])
     assert 0.3 < (drawn[0] == 0).float().mean() < 0.7
+
+
+@torch.library.custom_op("effcomp_tests::attend", mutates_args=())
+def attend(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Like attention on a GPU: a result, and random numbers' state for the backward pass."""
+    return x.sin(), torch.tensor([3, 5], dtype=torch.uint64), torch.tensor(7, dtype=torch.uint64)
+
+
+@attend.register_fake
+def _(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    state = [x.new_empty(shape, dtype=torch.uint64) for shape in ((2,), ())]
+    return torch.empty_like(x), state[0], state[1]
+
+
+@torch.library.custom_op("effcomp_tests::attend_backward", mutates_args=())
+def attend_backward(grad: Tensor, x: Tensor, seed: Tensor, offset: Tensor) -> Tensor:
+    assert (seed.tolist(), offset.item()) == ([3, 5], 7)
+    return grad * x.cos()
+
+
+@attend_backward.register_fake
+def _(grad: Tensor, x: Tensor, seed: Tensor, offset: Tensor) -> Tensor:
+    return torch.empty_like(grad)
+
+
+attend.register_autograd(
+    lambda ctx, grad, *_: attend_backward(grad, *ctx.saved_tensors),
+    setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs, *output[1:]),
+)
+
+
+@pytest.mark.parametrize("target", ["cpu", "cuda:90"])
+def test_the_state_of_random_numbers_is_handed_on(target: str) -> None:
+    def function(x: Tensor) -> Tensor:
+        return (attend(x * 2)[0] + 1).square().sum()
+
+    options = {"target": target, "cuda_graphs": "off"}
+    compiled = torch.compile(function, backend="effcomp", options=options)
+    mine = torch.randn(4, 8, requires_grad=True)
+    theirs = mine.detach().clone().requires_grad_()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FallbackWarning)
+        compiled(mine).backward()
+    function(theirs).backward()
+    assert_agree((mine.grad,), (theirs.grad,), F32)
 
 
 def test_explain_says_what_was_done() -> None:

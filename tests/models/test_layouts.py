@@ -69,3 +69,15 @@ def test_float16_is_as_exact_as_eager() -> None:
         Pair.of(entry, torch.float16, options=options) as pair,
     ):
         assert_agree(*pair.run(), pair.dtype, truth=exact.run_eager())
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["unet", "vae"])
+def test_cudnn_returns_the_layouts_that_plans_state(name: str) -> None:
+    with Pair.of(ZOO[name], torch.float16, device="cuda") as pair:
+        pair.run()
+        (record,) = pair.records
+    convs = [op for op in _graph(record).ops if op.name == "nn.conv"]
+    assert any(is_channels_last(op.result) for op in convs)
+    assert record.executable is not None
+    assert not [note for note in record.executable.notes if "strides" in note]

@@ -151,7 +151,7 @@ PATTERNS = {
   %o = tensor.mul(%s, %b) : bf16[1, 1, 11008]
   return %o
 }""",
-        ["nn.linear", "fused.matmul:linear_silu_mul"],
+        ["fused.matmul:linear", "fused.matmul:linear_silu_mul"],
     ),
     "softmax with scale and mask": (
         """graph @g(%x: bf16[2, 8, 128, 128], %m: f32[2, 1, 128, 128]) {

@@ -44,7 +44,8 @@ _SHORT = (
 )  # fmt: skip
 _FULL = (Config(64, 64, 32, 4, 3), Config(32, 64, 32, 4, 3), Config(32, 32, 32, 4, 3))
 _FEW_ROWS = (Config(16, 128, 128, 4, 4), Config(16, 64, 128, 4, 4), Config(16, 32, 256, 4, 4))
-_ONE_ROW = (Config(1, 32, 512, 4, 2), Config(1, 16, 512, 4, 2), Config(1, 8, 1024, 4, 2))
+# One row: eight 16-byte loads a thread in flight, and registers for five programs a processor.
+_ONE_ROW = (Config(1, 8, 1024, 4, 2), Config(1, 4, 1024, 4, 2), Config(1, 2, 1024, 4, 2))
 
 
 @dataclass(frozen=True, slots=True)

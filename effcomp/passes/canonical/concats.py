@@ -164,6 +164,40 @@ class DropWholeScatter(Rule[None]):
 
 
 @dataclass(frozen=True, slots=True)
+class InterleaveParts(Rule[tuple[Value, ...]]):
+    """slice_scatter(slice_scatter(x, a, 0::2), b, 1::2) => reshape(concat(a, b)), side by side.
+
+    x is overwritten whole: rotary embeddings fill an empty tensor so. Three parts and more too.
+    """
+
+    def pattern(self) -> Pat:
+        return pat(indexing.slice_scatter, var("x"), var("y"))
+
+    def check(self, m: Match) -> tuple[Value, ...] | Refused:
+        step, size, d = attr(m.root, "step"), m["x"].shape[axis_of(m.root)], axis_of(m.root)
+        if step < 2 or not isinstance(size, int) or size % step:
+            return Refused()
+        parts: dict[int, Value] = {}
+        op: Op | None = m.root
+        while op is not None and len(parts) < step:
+            scatters = op.name == "tensor.slice_scatter" and attr(op, "step") == step
+            start = attr(op, "start") if scatters else None
+            if not scatters or axis_of(op) != d or not isinstance(start, int) or start >= step:
+                return Refused()
+            part = op.operands[1]
+            if not same(part.shape[d], size // step):
+                return Refused()
+            parts.setdefault(start, part)
+            op = m.program.producer(op.operands[0])
+        return tuple(parts[i] for i in range(step)) if len(parts) == step else Refused()
+
+    def rewrite(self, m: Match, b: Builder, facts: tuple[Value, ...]) -> Value:
+        d = axis_of(m.root) + 1
+        columns = [b.reshape(v, (*v.shape[:d], 1, *v.shape[d:])) for v in facts]
+        return b.reshape(b.add(view.concat, *columns, dim=d), m.root.result.shape)
+
+
+@dataclass(frozen=True, slots=True)
 class UseIndexPut(Rule[Value]):
     """scatter(x, broadcast(i), source) => index_put(x, source, i), over whole slices of x."""
 
@@ -209,6 +243,7 @@ CONCATS: tuple[AnyRule, ...] = (
     FoldSliceOfConcat(),
     RejoinSlices(),
     DropWholeScatter(),
+    InterleaveParts(),
     UseIndexPut(),
     DropSelfWrite(),
 )

@@ -11,8 +11,8 @@ from effcomp.passes.grouping.vocabulary import (
     GENERATORS,
     PRODUCTS,
     VIEWS,
-    is_complex,
     is_elementwise,
+    is_library_only,
     is_pointwise,
     is_row_reduction,
 )
@@ -23,6 +23,7 @@ SMALL_FLOPS = 64
 SMALL_NUMEL = 1024
 # What a copied value may read beside tensors of its own size, as a part of that.
 MOST_BESIDE = 1 / 16
+MOST_SWEEPS = 4
 LONGEST_CHAIN = 48
 _IN_PLACE = frozenset({"state.index_put", "state.slice_put"})
 _NO_COMPUTE = frozenset({"tensor.convert"})
@@ -168,17 +169,19 @@ class Facts:
         return written
 
     def _find_copied(self, sink_views: bool) -> None:
-        """Twice: whose only reader is copied has several readers in the end."""
-        for _ in range(2):
+        """Again while more is found: whose only reader is copied has several in the end."""
+        for _ in range(MOST_SWEEPS):
             before = frozenset(self.copied)
             self.copied, self._layouts = set(), Layouts()
             self._chains, self._bases = {}, {}
             for at in range(len(self.ops)):
                 self._consider_copying(at, sink_views, before)
+            if frozenset(self.copied) == before:
+                break
 
     def _consider_copying(self, at: int, sink_views: bool, before: frozenset[int]) -> None:
         op = self.ops[at]
-        if is_complex(op) or len(op.results) != 1:
+        if is_library_only(op) or len(op.results) != 1:
             return
         if any(self._root(b) in self._written for v in op.operands for b in self.bases(v)):
             return  # a copy could read after the write

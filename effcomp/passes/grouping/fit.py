@@ -10,8 +10,8 @@ from effcomp.passes.grouping.sizes import is_equal, nbytes, numel, typical, typi
 from effcomp.passes.grouping.vocabulary import (
     PRODUCTS,
     VIEWS,
-    is_complex,
     is_elementwise,
+    is_library_only,
 )
 from effcomp.target import Target
 
@@ -62,7 +62,7 @@ def _demand(facts: Facts, region: Region, domain: tuple[object, ...]) -> Demand:
 def fit_epilogue(facts: Facts, region: Region, target: Target) -> Kernel:
     """One product with elementwise ops on its result; a region without one counts as pointwise."""
     ops = [facts.ops[i] for i in region.ops]
-    products = [op for op in ops if op.name in PRODUCTS and not is_complex(op)]
+    products = [op for op in ops if op.name in PRODUCTS and not is_library_only(op)]
     if not products:
         return fit_pointwise(facts, region)
     if len(products) > 1 or not region.outputs:

@@ -1,7 +1,8 @@
 """Sinking permutes past arithmetic, so that what follows a norm stays in the order of its rows.
 
 f(permute(norm(x)), cos) => permute(f(norm(x), permute'(cos))): attention reads a permuted operand
-as it stands, a row-wise kernel cannot write one.
+as it stands, a row-wise kernel cannot write one. Past a linear likewise: queries that stay in the
+order of their tokens give a result of attention in that order, which the next linear reads as is.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +27,7 @@ class _Permuted:
 
 
 def sink_permutes(graph: Graph, log: Log) -> Graph:
-    """Compute on the unpermuted values wherever a permute follows a row reduction."""
+    """Compute on the unpermuted values wherever a permute follows a row reduction or a linear."""
     return _Sinker(log).run(graph)
 
 
@@ -35,7 +36,7 @@ class _Sinker:
         self._log = log
         self._ops: list[Op] = []
         self._permuted: dict[Value, _Permuted] = {}
-        self._rowwise: set[Value] = set()  # values that arithmetic makes of a reduction
+        self._rowwise: set[Value] = set()  # what arithmetic makes of a reduction or a linear
 
     def run(self, graph: Graph) -> Graph:
         for op in graph.ops:
@@ -48,7 +49,7 @@ class _Sinker:
                 self._note(op)
             reads = any(v in self._rowwise for v in op.operands)
             follows = is_elementwise(op) or op.name in VIEWS or op.name == "tensor.concat"
-            if is_row_reduction(op) or (reads and follows):
+            if is_row_reduction(op) or op.name == "nn.linear" or (reads and follows):
                 self._rowwise.update(op.results)
             self._ops.append(op)
         if len(self._ops) == len(graph.ops):

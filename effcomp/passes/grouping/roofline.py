@@ -10,7 +10,7 @@ from effcomp.passes.grouping.sizes import nbytes, typical, typical_numel
 from effcomp.target import Target
 
 # A Triton template against the vendor's library, where arithmetic bounds a product.
-TEMPLATE_EFFICIENCY = 0.8
+TEMPLATE_EFFICIENCY = 0.7
 # What a read costs whose neighbours in the loop are no neighbours in memory.
 SCATTERED = 2.0
 

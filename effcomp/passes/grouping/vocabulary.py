@@ -1,7 +1,7 @@
 """What a group may hold."""
 
 from effcomp.ir import Op, Trait, spec_of
-from effcomp.ir.types import TensorType
+from effcomp.ir.types import LIBRARY_ONLY, TensorType
 
 # Values made from nothing: always made again where they are used.
 GENERATORS = frozenset({"tensor.constant", "tensor.dim", "tensor.full", "tensor.iota"})
@@ -16,15 +16,14 @@ REDUCTIONS = frozenset(
 )
 NORMS = frozenset({"nn.softmax", "nn.log_softmax", "nn.layer_norm", "nn.rms_norm"})
 PRODUCTS = frozenset({"nn.linear", "tensor.matmul"})
-COMPLEX = frozenset({"c64", "c128"})
 
 _INDEXED = GENERATORS | VIEWS | LOOKUPS | REARRANGEMENTS
 
 
-def is_complex(op: Op) -> bool:
-    """Whether an op touches complex numbers, which no kernel computes."""
+def is_library_only(op: Op) -> bool:
+    """Whether an op touches what no kernel computes: complex numbers, for example."""
     return any(
-        isinstance(v.type, TensorType) and v.type.dtype in COMPLEX
+        isinstance(v.type, TensorType) and v.type.dtype in LIBRARY_ONLY
         for v in (*op.operands, *op.results)
     )
 
@@ -35,8 +34,8 @@ def is_elementwise(op: Op) -> bool:
 
 def is_pointwise(op: Op) -> bool:
     """Whether a value of this op can be computed at any one index from values at some indices."""
-    return (op.name in _INDEXED or is_elementwise(op)) and not is_complex(op)
+    return (op.name in _INDEXED or is_elementwise(op)) and not is_library_only(op)
 
 
 def is_row_reduction(op: Op) -> bool:
-    return (op.name in REDUCTIONS or op.name in NORMS) and not is_complex(op)
+    return (op.name in REDUCTIONS or op.name in NORMS) and not is_library_only(op)
