@@ -104,6 +104,8 @@ class KernelRunner(Protocol):
 class RegionRunner(Protocol):
     """The regions of a plan: `regions.Regions`."""
 
+    compile_seconds: float
+
     def prepare(self, sizes: Mapping[str, int], layouts: Sequence["Layout"]) -> None:
         """Compile what is needed for these sizes; `layouts` are of the plan's buffers."""
         ...

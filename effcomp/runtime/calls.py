@@ -129,6 +129,18 @@ def _positional(
     template: Sequence[Any],
     late: Sequence[tuple[int, Callable[[Slots], Any]]],
 ) -> Callable[[Slots], Any]:
+    # One or two tensors among constants are most calls: small models feel every list made here.
+    match [(position, fill.id) for position, fill in late if isinstance(fill, _Slot)]:
+        case [(i, a)] if len(late) == 1:
+            head, tail = tuple(template[:i]), tuple(template[i + 1 :])
+            return lambda slots: function(*head, slots[a], *tail)
+        case [(i, a), (j, b)] if len(late) == 2:
+            head, middle = tuple(template[:i]), tuple(template[i + 1 : j])
+            tail = tuple(template[j + 1 :])
+            return lambda slots: function(*head, slots[a], *middle, slots[b], *tail)
+        case _:
+            pass
+
     def run(slots: Slots) -> Any:
         values = list(template)
         for position, fill in late:
@@ -136,6 +148,18 @@ def _positional(
         return function(*values)
 
     return run
+
+
+class _Slot:
+    """An argument that is the tensor of a slot."""
+
+    __slots__ = ("id",)
+
+    def __init__(self, id: int) -> None:
+        self.id = id
+
+    def __call__(self, slots: Slots) -> Any:
+        return slots[self.id]
 
 
 class _Known:
@@ -154,7 +178,7 @@ def _fill(
         case BufferArg(id=id):
             if id < len(fixed) and fixed[id] is not None:
                 return _Known(fixed[id])
-            return lambda slots: slots[id]
+            return _Slot(id)
         case SizeArg(expr=expr):
             return _Known(evaluate(expr, sizes))
         case ConstArg(value=value):

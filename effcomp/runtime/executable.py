@@ -60,6 +60,11 @@ class Executable:
         """What ran otherwise than the plan asked for, each remark with its count."""
         return self._machine.notes.lines()
 
+    @property
+    def compile_seconds(self) -> float:
+        """Seconds that calls have spent compiling CPU regions: once for a set of sizes."""
+        return self._machine.regions.compile_seconds
+
     def __call__(self, args: list[Any]) -> list[Any]:
         """Run the plan. Raises PlanError, KernelError, DeviceError."""
         given = [*args, *self._constants]

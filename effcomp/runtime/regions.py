@@ -1,6 +1,7 @@
 """CPU regions: lines of ATen calls, compiled by Inductor or run one by one."""
 
 import threading
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -46,6 +47,7 @@ class Regions:
         progress: bool | None,
         notes: Notes,
     ) -> None:
+        self.compile_seconds = 0.0
         self._plan, self._mode, self._progress, self._notes = plan, mode, progress, notes
         self._steps = tuple(step for step in plan.steps if isinstance(step, RunRegion))
         kernels = {k.digest: k for k in plan.kernels if isinstance(k, RegionKernel)}
@@ -71,6 +73,7 @@ class Regions:
                 f"{len(self._interpreted) - len(worth)} of {len(self._interpreted)} regions run "
                 "call by call: their tensors are too small for compiling them to pay"
             )
+        start = time.perf_counter()
         with _LOCK:
             missing = [s for s in worth if self._is_missing(s, sizes)]
             hints = {s: tuple((name, sizes[name]) for name in s.symbols) for s in missing}
@@ -83,6 +86,7 @@ class Regions:
                 for source in missing:
                     self._compile(source, hints[source], threads)
                     done()
+        self.compile_seconds += time.perf_counter() - start
 
     def bind(
         self,

@@ -15,6 +15,7 @@ from effcomp.plan.schema import (
     Launch,
     OutputPlace,
     Plan,
+    RegionKernel,
     ViewPlace,
 )
 from effcomp.plan.text import print_plan
@@ -69,6 +70,24 @@ def test_regions_hand_on_what_they_return(monkeypatch: pytest.MonkeyPatch) -> No
     plan = agree(CHAIN, "cpu", monkeypatch)
     assert places(plan, CallPlace) == ["a", "b"]
     assert len(plan.kernels) == 1, "equal regions are one kernel"
+
+
+def test_regions_of_other_columns_are_one_region(monkeypatch: pytest.MonkeyPatch) -> None:
+    def half(result: str, start: int) -> str:
+        return f"""
+  %{result} = fused.pointwise(%x) : f32[s0, 4] @half(%a: f32[s0, 8]) {{
+    %h.0 = tensor.slice(%a) {{dim = 1, start = {start}, stop = {start + 4}}} : f32[s0, 4]
+    %y.1 = tensor.exp(%h.0) : f32[s0, 4]
+    return %y.1
+  }}"""
+
+    text = graph(half("l.0", 0) + half("r.1", 4) + "\n  return %l.0, %r.1")
+    plan = agree(text, "cpu", monkeypatch)
+    (kernel,) = plan.kernels
+    assert isinstance(kernel, RegionKernel)
+    assert [call.target for call in kernel.calls] == ["aten.exp.default"]
+    views = [b for b in plan.buffers if isinstance(b.place, ViewPlace)]
+    assert [(v.spec.strides, v.place.offset) for v in views] == [((8, 1), 0), ((8, 1), 4)]  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_an_operand_read_elsewhere_is_not_taken_over(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from effcomp.api import Role
+from effcomp.api import Role, backend, recording
 from tests.models.compiling import Pair, assert_agree, tensors, unlisted
 from tests.models.zoo import ZOO, Entry
 
@@ -82,3 +83,31 @@ def test_gradients_reach_inputs() -> None:
             _loss(pair.entry, call(**inputs)).backward()
             found.append(inputs["sample"].grad)
     assert_agree(found[:1], found[1:], torch.float32)
+
+
+POINTWISE = {
+    "silu": functional.silu,
+    "gelu": functional.gelu,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "relu": functional.relu,
+    "hardswish": functional.hardswish,
+    "leaky_relu": functional.leaky_relu,
+    "softplus": functional.softplus,
+    "mish": functional.mish,
+    "glu": functional.glu,
+}
+
+
+@pytest.mark.parametrize("name", POINTWISE)
+def test_the_gradient_of_an_activation_is_one_group(name: str) -> None:
+    torch._dynamo.reset()
+    x = torch.randn(4, 8, requires_grad=True)
+    with recording() as records:
+        (torch.compile(POINTWISE[name], backend=backend)(x) * x.detach()[:, :1]).sum().backward()
+    assert [record.role for record in records] == [Role.FORWARD, Role.BACKWARD]
+    for record in records:
+        ops = {op.name for op in record.captured.graph.ops}
+        assert "aten.call" not in ops, "torch's decompositions take these apart"
+    backward = records[1].plan
+    assert len(backward.steps) == 1

@@ -6,6 +6,8 @@ import warnings
 
 import pytest
 import torch
+from torch._subclasses import FakeTensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from effcomp.errors import FallbackWarning
 from effcomp.plan.schema import (
@@ -22,8 +24,10 @@ from effcomp.plan.schema import (
     RunRegion,
     SizeArg,
     TagArg,
+    TensorSpec,
 )
 from effcomp.runtime import load, regions
+from effcomp.runtime.region_compiler import RegionSource
 from tests.runtime.plans import aten, buffer, plan, port, region_plan
 
 CPU = torch.device("cpu")
@@ -114,6 +118,7 @@ def test_large_regions_are_compiled(monkeypatch) -> None:
         big, _ = run([x, w])
     torch.testing.assert_close(big, torch.relu(x * w) + 1)
     assert asked == [("mul_relu_add", (("s0", 100_000),))]
+    assert run.compile_seconds > 0
     assert "Inductor failed with RuntimeError: no C++ compiler here" in run.notes[0]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -144,4 +149,43 @@ def test_compiled_sizes_and_outputs_in_place() -> None:
         x = torch.randn(shape)
         (out,) = run([x])
         torch.testing.assert_close(out, (x.reshape(shape[0] * 2, -1) + 1).exp())
+    assert run.notes == ()
+
+
+def test_which_regions_write_into_given_memory() -> None:
+    spec = TensorSpec("f32", ("s0", 8), (8, 1))
+    added = aten("add.Tensor", 0, 1, to=[2])
+    joined = AtenCall(
+        "aten.cat.default", (ListArg((BufferArg(0), BufferArg(1))), ConstArg(0)), (3,)
+    )
+    summed = aten("sum.default", 2, to=[4])
+    read = aten("exp.default", 3, to=[5])
+
+    def writes(*calls: AtenCall, outputs: tuple[int, ...]) -> bool:
+        kernel = RegionKernel("r", calls, 2, outputs, "r")
+        return RegionSource(kernel, (spec, spec), (spec,) * len(outputs)).writes
+
+    assert writes(added, outputs=(2,))
+    assert writes(added, summed, outputs=(4,))
+    assert not writes(added, summed, outputs=(2, 4))
+    assert not writes(joined, outputs=(3,))
+    assert writes(joined, read, outputs=(5,))
+
+
+class Foreign(TorchDispatchMode):
+    """A caller's dispatch mode that no compiler can work under."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if any(isinstance(arg, FakeTensor) for arg in args):
+            raise RuntimeError("a compiler's tensor in a caller's mode")
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.slow
+def test_regions_compile_outside_a_callers_dispatch_modes() -> None:
+    run = load(shaped_plan(), CPU, regions="always")
+    x = torch.randn(6, 10)
+    with Foreign():
+        (out,) = run([x])
+    torch.testing.assert_close(out, (x.reshape(12, 5) + 1).exp())
     assert run.notes == ()
