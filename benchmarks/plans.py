@@ -243,6 +243,21 @@ def _print(name: str, report: dict[str, Any], top: int) -> None:
               f"{s['gflops']:9.1f} GF  {s['kind']:24s} {s['label']}")  # fmt: skip
 
 
+def _text(data: Any, indent: str = "") -> str:
+    """JSON with a line for every field or item of the outer levels, and one for every step."""
+    if len(indent) >= 4 or not isinstance(data, (dict, list)) or not data:
+        return json.dumps(data) + ("" if indent else "\n")
+    inner = indent + " "
+    if isinstance(data, list):
+        lines = [_text(item, inner) for item in data]
+        opening, closing = "[]"
+    else:
+        lines = [f"{json.dumps(key)}: {_text(item, inner)}" for key, item in data.items()]
+        opening, closing = "{}"
+    body = ",\n".join(inner + line for line in lines)
+    return f"{opening}\n{body}\n{indent}{closing}" + ("" if indent else "\n")
+
+
 def _print_compiled(compiled: CompiledKernels) -> None:
     print(f"  compiled {len(compiled.kernels)} kernels in {compiled.seconds:.1f} s")
     for kernel in compiled.kernels:
@@ -280,8 +295,7 @@ def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
             report["compiled"] = compiled.as_data()
         reports.append(report)
     if arguments.out is not None:
-        text = json.dumps({"workload": arguments.workload, "graphs": reports}, indent=1)
-        arguments.out.write_text(text + "\n")
+        arguments.out.write_text(_text({"workload": arguments.workload, "graphs": reports}))
     return reports
 
 

@@ -1,6 +1,6 @@
 """Groups: one kernel on a GPU, one region on a CPU, library calls where no kernel was made."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -105,7 +105,7 @@ def _shown(op: Op, given: Mapping[Value, Value]) -> tuple[Value, Value, Dim] | N
 
 def launch(low: Lowering, op: Op) -> str:
     """Launch the kernel of a group; otherwise say why there is none."""
-    match emit_group(op, low.target):
+    match _emitted(low, op):
         case Refusal(reason=reason):
             return reason
         case KernelLaunch(kernel=kernel, args=args, grid=grid):
@@ -117,6 +117,37 @@ def launch(low: Lowering, op: Op) -> str:
             _offer_takeovers(low, op)
             draft.step(Launch(draft.add_kernel(kernel), bound, (x, y, z), kernel.function), op)
             return ""
+
+
+def _emitted(low: Lowering, op: Op) -> KernelLaunch | Refusal:
+    """The kernel of a group, made once for all groups of the same structure."""
+    key, values = _structure(op), (*op.operands, *op.results)
+    if key not in low.emitted:
+        low.emitted[key] = emit_group(op, low.target), values
+    made, first = low.emitted[key]
+    if isinstance(made, Refusal):
+        return made
+    here = dict(zip(first, values, strict=True))
+    args = tuple(here[a] if isinstance(a, Value) else a for a in made.args)
+    return replace(made, args=args)
+
+
+def _structure(op: Op) -> Hashable:
+    """What a group's kernel depends on: all but names, places in the source and identities."""
+    body = _body(op)
+    number: dict[Value, int] = {}
+    for v in body.params:
+        number.setdefault(v, len(number))
+    ops: list[Hashable] = []
+    for inner in body.ops:
+        read = tuple(number[v] for v in inner.operands)
+        number.update((r, len(number) + i) for i, r in enumerate(inner.results))
+        made = tuple(r.type for r in inner.results)
+        ops.append((inner.name, read, repr(sorted(inner.attrs.items())), made))
+    given = (*op.operands, *op.results)
+    outside = tuple((v.type, v.strides, given.index(v)) for v in given)
+    params = tuple(v.type for v in body.params)
+    return op.name, tuple(ops), params, tuple(number[v] for v in body.outputs), outside
 
 
 def _argument(low: Lowering, arg: Value | Dim) -> Arg:

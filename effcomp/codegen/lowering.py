@@ -1,9 +1,10 @@
 """What the ways of running an op share: the draft, the target, the table of ATen calls."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
 from effcomp.codegen.draft import Draft
+from effcomp.codegen.kernel import KernelLaunch, Refusal
 from effcomp.codegen.program import Program
 from effcomp.errors import LoweringError
 from effcomp.ir import Graph, Op, Value
@@ -19,7 +20,8 @@ class Lowering:
     """One graph on its way to a plan.
 
     `region_of` gives ATen calls for a graph. `unread` are the results that neither an op nor an
-    output uses.
+    output uses. `emitted` are the kernels made so far, by the structure of their group: a model's
+    layers are alike.
     """
 
     program: Program
@@ -27,6 +29,9 @@ class Lowering:
     region_of: RegionOf
     unread: frozenset[Value]
     draft: Draft = field(default_factory=Draft)
+    emitted: dict[Hashable, tuple[KernelLaunch | Refusal, tuple[Value, ...]]] = field(
+        default_factory=dict[Hashable, tuple[KernelLaunch | Refusal, tuple[Value, ...]]]
+    )
 
     def is_read(self, value: Value) -> bool:
         return value not in self.unread

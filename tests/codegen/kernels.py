@@ -28,9 +28,11 @@ class FakeEmitter:
 
     refuses: Callable[[Op], bool] = lambda op: False
     kernels: dict[str, Run] = field(default_factory=dict)
+    calls: int = 0
 
     def __call__(self, op: Op, target: Target) -> KernelLaunch | Refusal:
         assert op.body is not None
+        self.calls += 1
         if self.refuses(op):
             return Refusal("the test says so")
         digest = f"{print_graph(op.body)} {[v.strides for v in (*op.operands, *op.results)]}"

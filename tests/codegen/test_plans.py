@@ -200,3 +200,10 @@ def test_a_prologue_reads_only_params(monkeypatch: pytest.MonkeyPatch) -> None:
     text = graph(unary("a.0", "x") + prologue)
     with pytest.raises(LoweringError, match=re.escape("%a, which is no parameter")):
         lower(text, "cpu", monkeypatch)
+
+
+def test_alike_groups_are_emitted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = unary("a.0", "x") + unary("b.1", "a.0") + unary("c.2", "b.1", "neg")
+    _, plan, emitter = lower(graph(body + "\n  return %c.2"), "cuda:90", monkeypatch)
+    assert len([s for s in plan.steps if isinstance(s, Launch)]) == 3
+    assert emitter.calls == 2 * 2  # `lower` lowers twice
