@@ -129,6 +129,6 @@ def test_products_pick_blocks_by_shape() -> None:
 }}"""
         return {a.name: a.block for a in tile_matmul(parse_graph(text).ops[0], H200).kernel.axes}
 
-    assert blocks(1) == {"n": 16}
+    assert blocks(1) == {"n": 8}
     assert blocks(8) == {"m": 16, "n": 32}
     assert blocks(4096) == {"m": 128, "n": 256}
