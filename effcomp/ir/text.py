@@ -307,10 +307,8 @@ def parse_attr(lines: _Lines, text: str) -> Attr:
         return complex(float(found[1]), float(found[2]))
     if found := re.fullmatch(r"float\((.*)\)", text):
         return float(found[1])
-    try:
+    if re.fullmatch(r"-?\d+", text):
         return int(text)
-    except ValueError:
-        pass
     try:
         return float(text)
     except ValueError:
