@@ -10,7 +10,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 # How long drawing an example takes says something of the machine, nothing of what is tested.
-settings.register_profile("effcomp", suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "effcomp", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("explore", settings.get_profile("effcomp"), derandomize=False)
 settings.load_profile("effcomp")
 
 
