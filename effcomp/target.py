@@ -29,8 +29,3 @@ TARGETS = {
         Target("cpu", "cpu", 0, 3e10, 2e11, 5e10, 2e-6, 2, 0),
     )
 }
-
-
-def target_named(name: str) -> Target:
-    """The target called `name`; KeyError lists nothing, so callers check `TARGETS` first."""
-    return TARGETS[name]

@@ -4,18 +4,12 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from effcomp.dtypes import DTYPES
 from effcomp.errors import CaptureError
 from effcomp.ir import Value
 from effcomp.ir.types import FLOATS
 
-NAMES: Mapping[torch.dtype, str] = {
-    torch.float64: "f64", torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16",
-    torch.float8_e4m3fn: "f8e4m3", torch.float8_e5m2: "f8e5m2",
-    torch.int64: "i64", torch.int32: "i32", torch.int16: "i16", torch.int8: "i8",
-    torch.uint8: "u8", torch.bool: "bool", torch.complex64: "c64", torch.complex128: "c128",
-    torch.uint64: "u64",
-}  # fmt: skip
-DTYPES: Mapping[str, torch.dtype] = {name: dtype for dtype, name in NAMES.items()}
+NAMES: Mapping[torch.dtype, str] = {dtype: name for name, dtype in DTYPES.items()}
 COMPLEX = frozenset({"c64", "c128"})
 
 

@@ -320,8 +320,3 @@ def _parse_tuple(lines: _Lines, text: str) -> tuple[Attr, ...]:
     if not (text.startswith("[") and text.endswith("]")):
         raise lines.fail(f"not a list: {text!r}")
     return tuple(parse_attr(lines, p.strip()) for p in _split_attrs(text[1:-1]))
-
-
-def structurally_equal(a: Graph, b: Graph) -> bool:
-    """Whether two graphs are the same program: names of values aside from hints do not matter."""
-    return print_graph(a) == print_graph(b)

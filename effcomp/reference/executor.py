@@ -6,17 +6,10 @@ from typing import Any
 
 import torch
 
+from effcomp.dtypes import DTYPES
 from effcomp.errors import LoweringError
 from effcomp.plan.expressions import evaluate
 from effcomp.plan.schema import Arg, AtenCall, BufferArg, ConstArg, ListArg, SizeArg, TagArg
-
-DTYPES: Mapping[str, torch.dtype] = {
-    "f64": torch.float64, "f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16,
-    "f8e4m3": torch.float8_e4m3fn, "f8e5m2": torch.float8_e5m2,
-    "i64": torch.int64, "i32": torch.int32, "i16": torch.int16, "i8": torch.int8,
-    "u8": torch.uint8, "bool": torch.bool, "c64": torch.complex64, "c128": torch.complex128,
-    "u64": torch.uint64,
-}  # fmt: skip
 
 
 @functools.cache

@@ -6,12 +6,13 @@ from typing import Any
 import sympy
 import torch
 
+from effcomp.dtypes import DTYPES
 from effcomp.errors import PlanError, VerifyError
 from effcomp.ir import Graph, SizeType, TensorType, Type, print_dim
 from effcomp.ir.dims import Dim
 from effcomp.plan.expressions import evaluate as evaluate_expr
 from effcomp.reference.emitter import Emitter
-from effcomp.reference.executor import DTYPES, run_call
+from effcomp.reference.executor import run_call
 
 Sizes = dict[str, int]
 

@@ -1,20 +1,11 @@
 """The plan's element types and tags as torch's objects."""
 
-from collections.abc import Mapping
-
 import torch
 
+from effcomp.dtypes import DTYPES
 from effcomp.errors import PlanError
 
-__all__ = ["DTYPES", "dtype_named", "tag_value"]
-
-DTYPES: Mapping[str, torch.dtype] = {
-    "f64": torch.float64, "f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16,
-    "f8e4m3": torch.float8_e4m3fn, "f8e5m2": torch.float8_e5m2,
-    "i64": torch.int64, "i32": torch.int32, "i16": torch.int16, "i8": torch.int8,
-    "u8": torch.uint8, "bool": torch.bool, "c64": torch.complex64, "c128": torch.complex128,
-    "u64": torch.uint64,
-}  # fmt: skip
+__all__ = ["dtype_named", "tag_value"]
 
 
 def dtype_named(name: str) -> torch.dtype:

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from effcomp.codegen import lower_graph
+from effcomp.dtypes import DTYPES
 from effcomp.ir import Graph, Level, Op, SizeType, parse_graph, print_dim, verify
 from effcomp.plan.expressions import evaluate as evaluate_expr
 from effcomp.plan.schema import Launch, Plan
 from effcomp.plan.serialize import dump_plan, load_plan
 from effcomp.reference import evaluate, region_of
-from effcomp.reference.executor import DTYPES
 from effcomp.runtime import load
 from effcomp.target import TARGETS
 from tests.codegen.kernels import FakeEmitter

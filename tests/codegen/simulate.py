@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from effcomp.dtypes import DTYPES
 from effcomp.plan.expressions import evaluate
 from effcomp.plan.schema import (
     ArenaPlace,
@@ -27,7 +28,7 @@ from effcomp.plan.schema import (
     TensorSpec,
     ViewPlace,
 )
-from effcomp.reference.executor import DTYPES, argument, operator_named, run_call
+from effcomp.reference.executor import argument, operator_named, run_call
 
 Kernels = Mapping[str, Callable[[Sequence[Any], Mapping[str, int]], None]]
 CPU = torch.device("cpu")

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from effcomp.dtypes import DTYPES
 from effcomp.ir import Graph, SizeType, Type, Value, print_dim
 from effcomp.ir.dims import Dim
 from effcomp.ir.types import INTEGERS, TensorType
 from effcomp.plan.expressions import evaluate
-from effcomp.reference.executor import DTYPES
 
 
 def size_of(dim: Dim, sizes: Mapping[str, int]) -> int:

@@ -8,11 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from effcomp.dtypes import DTYPES
 from effcomp.ir import SPECS, Graph, Op, Value, ops, verify
 from effcomp.ir.type_text import parse_type
 from effcomp.reference import evaluate
 from effcomp.reference.emitter import ROWS
-from effcomp.reference.executor import DTYPES
 from tests.numerics.inputs import random_argument
 from tests.numerics.tolerance import assert_close
 

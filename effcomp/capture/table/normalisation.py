@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import torch
 
 from effcomp.capture.builder import Builder, Unmodelled
-from effcomp.capture.dtypes import DTYPES, name_of
+from effcomp.capture.dtypes import name_of
 from effcomp.capture.table.reduction import variance
 from effcomp.capture.table.rows import row
+from effcomp.dtypes import DTYPES
 from effcomp.ir import Dim, Value
 from effcomp.ir.dims import floor_div, product
 
