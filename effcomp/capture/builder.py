@@ -70,6 +70,8 @@ class Builder:
     # Numbers.
 
     def constant(self, value: Number, dtype: str) -> Value:
+        if isinstance(value, complex) and dtype in COMPLEX:
+            raise Unmodelled("a constant is no complex number")
         return self.emit("tensor.constant", value=literal(value, dtype), dtype=dtype)
 
     def operand(self, x: Operand, dtype: str) -> Value:

@@ -21,6 +21,8 @@ def tag_value(tag: str, value: str, device: torch.device) -> object:
     match tag:
         case "device":
             return device if value == "plan" else torch.device(value)
+        case "complex":
+            return complex(value)
         case "dtype" if name in DTYPES:
             return DTYPES[name]
         case "dtype" | "layout" | "memory_format":

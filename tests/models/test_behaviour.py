@@ -251,3 +251,12 @@ def test_explain_counts_a_graph_that_runs_eagerly() -> None:
     (reason,) = explanation.fallbacks
     assert "runs eagerly" in reason
     assert "1 fallback(s)" in str(explanation)
+
+
+def test_complex_numbers_run_as_the_calls_they_are() -> None:
+    def turn(z: Tensor) -> Tensor:
+        return torch.view_as_real(z * (1 + 2j) * 2.0)
+
+    z = torch.randn(4, dtype=torch.complex64)
+    with torch.no_grad():
+        assert_agree(torch.compile(turn, backend="effcomp")(z), turn(z), F32)
