@@ -4,8 +4,8 @@
 load their index first; what was evaluated at the same place before is not evaluated again.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -77,6 +77,10 @@ class Evaluator:
             found = self.seen[key] = self._evaluate(value, index, guards)
         return found
 
+    def maker(self, value: Value) -> Op | None:
+        """The op of the body that makes a value; None where the value is known without it."""
+        return None if value in self.known else self.producers.get(value)
+
     def forget_loop(self) -> None:
         """Drop what was computed inside the loop that ends."""
         kept = self.seen.items()
@@ -106,6 +110,12 @@ class Evaluator:
 
     def _elementwise(self, op: Op, index: Index, guards: Guards) -> Operand:
         operands = [self.at(v, broadcast_index(index, v.shape), guards) for v in op.operands]
+        return self.apply(op, operands)
+
+    def apply(self, op: Op, operands: Sequence[Operand]) -> Operand:
+        """An elementwise op on elements that are there already."""
+        if op.name == "tensor.convert":
+            return _converted_element(self, op, operands[0])
         attrs = tuple(
             (name, attr(op, name))
             for name in spec_of(op).defaults
@@ -201,8 +211,12 @@ def viewed_at(op: Op, index: Index) -> Index | None:
 
 
 def _convert(e: Evaluator, op: Op, index: Index, guards: Guards) -> Operand:
+    return e.apply(op, (e.at(op.operands[0], index, guards),))
+
+
+def _converted_element(e: Evaluator, op: Op, element: Operand) -> Operand:
     source, target = op.operands[0].dtype, op.result.dtype
-    value = e.cast(e.at(op.operands[0], index, guards), computed_as(target))
+    value = e.cast(element, computed_as(target))
     if source == target or target not in ("f16", "bf16"):
         return value
     return e.builder.compute("round", "f32", (value,), (("to", target),))
@@ -236,7 +250,7 @@ def _iota(e: Evaluator, op: Op, index: Index, guards: Guards) -> Operand:
 def _concat(e: Evaluator, op: Op, index: Index, guards: Guards) -> Operand:
     d = axis(attr(op, "dim"), len(index))
     start: Any = ZERO
-    parts: list[tuple[Any, Operand]] = []
+    parts: list[_Part] = []
     for value in op.operands:
         size = value.shape[d]
         local = e.builder.simplify(index[d] - start)
@@ -248,12 +262,66 @@ def _concat(e: Evaluator, op: Op, index: Index, guards: Guards) -> Operand:
         ):
             continue  # all of it lies before, or after
         bounds = _needed(e, local, size)
-        parts.append((start, e.at(value, replaced(index, d, local), (*guards, *bounds))))
-    found = parts[-1][1]
-    for end, part in reversed(parts[:-1]):
-        first = e.builder.inside((Bound(index[d], False, _dim_of(end)),))
-        found = e.builder.compute("tensor.where", part.dtype, (first, part, found))
+        bound = Bound(index[d], False, _dim_of(start))
+        parts.append(_Part(bound, value, replaced(index, d, local), (*guards, *bounds)))
+    return _chosen(e, parts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One operand of a join: it holds the element where `bound` does and none before it."""
+
+    bound: Bound
+    value: Value
+    index: Index
+    guards: Guards
+
+
+def _chosen(e: Evaluator, parts: Sequence[_Part]) -> Operand:
+    """The element of the part that holds it.
+
+    Where every part is the same function of something, that something is chosen and the function
+    computed once: a table of cosines joined from three takes one cosine an element.
+    """
+    parts = [_behind_views(e, part) for part in parts]
+    makers = [_maker_of_one(e, part) for part in parts]
+    first = makers[0]
+    if first is not None and all(m is not None and _same_function(first, m) for m in makers):
+        inner = [
+            replace(part, value=v, index=broadcast_index(part.index, v.shape))
+            for part, v in ((p, m.operands[0]) for p, m in zip(parts, makers, strict=True) if m)
+        ]
+        return e.apply(first, (_chosen(e, inner),))
+    elements = [e.at(part.value, part.index, part.guards) for part in parts]
+    found = elements.pop()
+    for part, element in zip(reversed(parts[:-1]), reversed(elements), strict=True):
+        inside = e.builder.inside((part.bound,))
+        found = e.builder.compute("tensor.where", element.dtype, (inside, element, found))
     return found
+
+
+def _behind_views(e: Evaluator, part: _Part) -> _Part:
+    value, index = part.value, part.index
+    while (op := e.maker(value)) is not None and (viewed := viewed_at(op, index)) is not None:
+        value, index = op.operands[0], viewed
+    return replace(part, value=value, index=index)
+
+
+def _maker_of_one(e: Evaluator, part: _Part) -> Op | None:
+    """The elementwise op of one operand that makes the part's value."""
+    op = e.maker(part.value)
+    if op is None or len(op.operands) != 1 or Trait.ELEMENTWISE not in spec_of(op).traits:
+        return None
+    return op
+
+
+def _same_function(a: Op, b: Op) -> bool:
+    return (
+        a.name == b.name
+        and a.attrs == b.attrs
+        and a.operands[0].dtype == b.operands[0].dtype
+        and a.result.dtype == b.result.dtype
+    )
 
 
 def _pad(e: Evaluator, op: Op, index: Index, guards: Guards) -> Operand:

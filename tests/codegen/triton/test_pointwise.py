@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from tests.codegen.triton.running import check, group_graph, tensor
+from tests.codegen.triton.running import check, emitted, group_graph, tensor
 
 
 def test_bias_and_activation() -> None:
@@ -95,6 +95,28 @@ def test_concat_pad_flip_triangle() -> None:
         """,
     )
     check(graph, tensor("f32", 5, 4), tensor("f32", 5, 3))
+
+
+def test_a_join_of_one_function_computes_it_once() -> None:
+    graph = group_graph(
+        "pointwise",
+        "%x: f64[5, 4], %y: f64[5, 3], %z: f64[5, 2]",
+        """
+        %a = tensor.cos(%x) : f64[5, 4]
+        %b = tensor.cos(%y) : f64[5, 3]
+        %c = tensor.convert(%a) {dtype = "f32"} : f32[5, 4]
+        %d = tensor.convert(%b) {dtype = "f32"} : f32[5, 3]
+        %e = tensor.sin(%z) : f64[5, 2]
+        %f = tensor.convert(%e) {dtype = "f32"} : f32[5, 2]
+        %g = tensor.concat(%c, %d) {dim = 1} : f32[5, 7]
+        %h = tensor.concat(%g, %f) {dim = 1} : f32[5, 9]
+        return %h
+        """,
+    )
+    source = emitted(graph.ops[0]).kernel.source
+    assert source.count("tl.cos") == 1
+    assert source.count("tl.sin") == 1
+    check(graph, tensor("f64", 5, 4), tensor("f64", 5, 3), tensor("f64", 5, 2))
 
 
 def test_lookups() -> None:
