@@ -16,11 +16,11 @@ from effcomp.codegen.tile.index import (
     broadcast_index,
     expr,
     offset_of,
-    permute_index,
     replaced,
-    reshape_index,
+    viewed_at,
 )
 from effcomp.codegen.tile.ir import Bound, Constant, Operand, Pointer, TileValue
+from effcomp.codegen.tile.pairs import joined_pair
 from effcomp.ir import Dim, Graph, Op, Trait, Value, attr, spec_of
 from effcomp.ir.dims import contiguous_strides
 from effcomp.ir.ops.infer import axis
@@ -187,29 +187,6 @@ class Evaluator:
                 return None
 
 
-def viewed_at(op: Op, index: Index) -> Index | None:
-    """The operand's element that a view shows at `index`; None where the op is no view."""
-    match op.name:
-        case "tensor.reshape":
-            return reshape_index(index, op.result.shape, op.operands[0].shape)
-        case "tensor.permute":
-            return permute_index(index, attr(op, "dims"))
-        case "tensor.broadcast":
-            return broadcast_index(index, op.operands[0].shape)
-        case "tensor.slice":
-            d = axis(attr(op, "dim"), len(index))
-            return replaced(index, d, attr(op, "start") + index[d] * attr(op, "step"))
-        case "tensor.flip":
-            for d in attr(op, "dims"):
-                d = axis(d, len(index))
-                index = replaced(index, d, op.result.shape[d] - 1 - index[d])
-            return index
-        case "tensor.copy":
-            return index
-        case _:
-            return None
-
-
 def _convert(e: Evaluator, op: Op, index: Index, guards: Guards) -> Operand:
     return e.apply(op, (e.at(op.operands[0], index, guards),))
 
@@ -248,6 +225,8 @@ def _iota(e: Evaluator, op: Op, index: Index, guards: Guards) -> Operand:
 
 
 def _concat(e: Evaluator, op: Op, index: Index, guards: Guards) -> Operand:
+    if (found := joined_pair(e, op, index, guards)) is not None:
+        return found
     d = axis(attr(op, "dim"), len(index))
     start: Any = ZERO
     parts: list[_Part] = []
