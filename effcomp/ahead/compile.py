@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.export import ExportedProgram
+from torch.utils._pytree import tree_leaves
 
 import effcomp
 from effcomp.ahead.signature import signature_of
@@ -17,8 +18,12 @@ from effcomp.config import Config
 from effcomp.errors import CaptureError, ConfigError
 from effcomp.ir import print_graph
 from effcomp.plan.container import Artifact, Stage
+from effcomp.plan.cubin import Cubin
 from effcomp.plan.manifest import Manifest, TargetEntry, Versions, Weights
+from effcomp.plan.schema import Plan
+from effcomp.runtime.kernels import build_cubins
 from effcomp.runtime.model import CompiledModel
+from effcomp.runtime.program import analyze
 from effcomp.target import Target
 
 __all__ = ["compile"]
@@ -70,6 +75,7 @@ def compile(
         manifest,
         {r.target.name: r.plan for r in records},
         {r.target.name: _stages(r) for r in records},
+        {r.target.name: _cubins(r.plan, r.target, config.progress) for r in records},
     )
     return CompiledModel(artifact, tensors, device, progress=config.progress)
 
@@ -105,7 +111,7 @@ def _device(
     kwargs: Mapping[str, Any] | None,
     tensors: Mapping[str, torch.Tensor],
 ) -> torch.device:
-    leaves = torch.utils._pytree.tree_leaves((args, dict(kwargs or {})))
+    leaves = tree_leaves((args, dict(kwargs or {})))
     return device_of([*leaves, *tensors.values()])
 
 
@@ -114,6 +120,15 @@ def _compile_for(target: Target, captured: Captured, config: Config) -> Compilat
     pipeline = pipeline_of(target, Role.INFERENCE, config)
     record.plan = build_plan(captured.graph, target, pipeline, record)
     return record
+
+
+def _cubins(plan: Plan | None, target: Target, progress: bool | None) -> tuple[Cubin, ...]:
+    """The kernels of a GPU's plan and its prologue, compiled."""
+    if plan is None or target.kind != "cuda":
+        return ()
+    own = build_cubins(analyze(plan), target.capability, progress)
+    found = (*own, *_cubins(plan.prologue, target, progress))
+    return tuple({cubin.facts.digest: cubin for cubin in found}.values())
 
 
 def _stages(record: Compilation) -> tuple[Stage, ...]:

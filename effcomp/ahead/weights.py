@@ -35,7 +35,9 @@ def bind_weights(
     tensors: dict[str, torch.Tensor] = {}
     stored: dict[Hashable, str] = {}
 
-    def add(name: str, tensor: torch.Tensor, kind: Literal["parameter", "buffer", "constant"]):
+    def add(
+        name: str, tensor: torch.Tensor, kind: Literal["parameter", "buffer", "constant"]
+    ) -> None:
         tensor, state = tensor.detach(), name in written
         key = stored.setdefault(name if state else _identity(tensor), name)
         if key == name:
@@ -55,7 +57,9 @@ def bind_weights(
             continue
         assert spec.target is not None, "a weight has a name"
         held = program.state_dict if spec.target in program.state_dict else program.constants
-        add(spec.target, held[spec.target], _KINDS[spec.kind])
+        tensor = held[spec.target]
+        assert isinstance(tensor, torch.Tensor), "capture has refused every other object"
+        add(spec.target, tensor, _KINDS[spec.kind])
     for number, tensor in enumerate(captured.constants):
         add(f"constant {number}", tensor, "constant")
     return tuple(bindings), entries, tensors

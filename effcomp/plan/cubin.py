@@ -15,8 +15,9 @@ class LaunchFacts:
     """What launching a cubin takes, beside its arguments.
 
     `kernel` is the digest of the plan's kernel and `divisible` the arguments taken to be multiples
-    of 16; `digest` identifies the code. `capability` is 90 for sm_90. `shared` and the scratches
-    are bytes; `params` are the types of the runtime arguments, in order.
+    of 16; `digest` identifies the code. `capability` is 90 for sm_90. `shared` is bytes a block;
+    `params` are the types of the runtime arguments, in order; `scratch` the bytes a program that
+    Triton's own trailing pointers lead to, 0 where a kernel uses none.
     """
 
     digest: str
@@ -27,7 +28,7 @@ class LaunchFacts:
     num_warps: int
     shared: int
     params: tuple[str, ...]
-    scratches: int = 2  # trailing pointers that Triton adds, null where a kernel uses none
+    scratch: tuple[int, ...] = (0, 0)
     triton: str = ""
 
 

@@ -7,7 +7,7 @@ import struct
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -63,7 +63,7 @@ class Files:
 
 
 @contextlib.contextmanager
-def write_aside(path: pathlib.Path) -> Iterator[zipfile.ZipFile]:
+def write_aside(path: pathlib.Path) -> Generator[zipfile.ZipFile]:
     """A zip that takes the place of `path` once it is complete and on disk.
 
     Whatever goes wrong before leaves `path` as it was. Raises ArtifactError for a full disk or a
@@ -95,8 +95,7 @@ def write_entry(archive: zipfile.ZipFile, name: str, body: bytes) -> None:
     """Add a compressed entry; equal contents give equal bytes."""
     info = zipfile.ZipInfo(name, _DATE)
     info.external_attr = 0o644 << 16
-    packed = name.endswith((".cubin", ".safetensors"))
-    info.compress_type = zipfile.ZIP_STORED if packed else zipfile.ZIP_DEFLATED
+    info.compress_type = zipfile.ZIP_DEFLATED
     archive.writestr(info, body)
 
 

@@ -107,6 +107,7 @@ class CompiledModel:
                     cuda_graphs=options.cuda_graphs,
                     regions=options.regions,
                     progress=self._progress,
+                    cubins=self._artifact.cubins.get(target, ()),
                 )
             return self._executable
 
@@ -142,6 +143,8 @@ def _no_target(artifact: Artifact, device: torch.device) -> DeviceError:
     if device.type == "cuda" and torch.cuda.is_available():
         major, minor = torch.cuda.get_device_capability(device)
         what = f"{device} is a {torch.cuda.get_device_name(device)} (sm_{major}{minor})"
+    elif device.type == "cuda":
+        what = "torch sees no CUDA device here"
     else:
         what = f"this device is {device}"
     return DeviceError(
