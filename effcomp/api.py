@@ -21,7 +21,7 @@ from effcomp.plan.schema import Plan
 from effcomp.reference import region_of
 from effcomp.rewrite import Pipeline, Run, parse_pipeline
 from effcomp.runtime import Executable, load, prepare_to_compile, prepare_to_load
-from effcomp.target import TARGETS, Target
+from effcomp.target import TARGETS, Target, fitting_target
 
 __all__ = [
     "Compilation",
@@ -207,14 +207,12 @@ def target_of(device: torch.device | str) -> Target:
             "move the model or use another backend"
         )
     major, minor = torch.cuda.get_device_capability(device)
-    fitting = [
-        t for t in TARGETS.values() if t.kind == "cuda" and t.capability <= major * 10 + minor
-    ]
-    if not fitting:
+    found = fitting_target(TARGETS.values(), major * 10 + minor)
+    if found is None:
         raise DeviceError(
             f"{torch.cuda.get_device_name(device)} is sm_{major}{minor}; effcomp needs sm_80"
         )
-    return max(fitting, key=lambda t: t.capability)
+    return found
 
 
 @contextlib.contextmanager

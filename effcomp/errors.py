@@ -37,6 +37,10 @@ class PlanError(EffcompError):
     """A plan is malformed or does not fit what it was called with."""
 
 
+class ArtifactError(EffcompError):
+    """An artifact is damaged, of another version, or not what a call or a device asks for."""
+
+
 class DeviceError(EffcompError):
     """A device is missing, unsupported or out of memory."""
 
