@@ -45,6 +45,10 @@ class DeviceError(EffcompError):
     """A device is missing, unsupported or out of memory."""
 
 
+class ReportError(EffcompError):
+    """A report cannot be read or written; the message says where it goes wrong."""
+
+
 class CacheWarning(UserWarning):
     """A compile cache entry was unusable and has been rebuilt."""
 
