@@ -41,6 +41,10 @@ class DeviceError(EffcompError):
     """A device is missing, unsupported or out of memory."""
 
 
+class MlirError(EffcompError):
+    """A graph cannot be exported to an MLIR dialect; the message names the op and its line."""
+
+
 class CacheWarning(UserWarning):
     """A compile cache entry was unusable and has been rebuilt."""
 
