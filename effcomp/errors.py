@@ -49,6 +49,10 @@ class ReportError(EffcompError):
     """A report cannot be read or written; the message says where it goes wrong."""
 
 
+class MlirError(EffcompError):
+    """A graph cannot be exported to an MLIR dialect; the message names the op and its line."""
+
+
 class CacheWarning(UserWarning):
     """A compile cache entry was unusable and has been rebuilt."""
 
