@@ -18,50 +18,59 @@ if TYPE_CHECKING:
 __all__ = ["opt"]
 
 
+GraphFile = Annotated[str, typer.Argument(metavar="GRAPH.ir", help="A graph; '-' reads stdin.")]
+StopAfter = Annotated[
+    str | None,
+    typer.Option(metavar="PASS", help="Run no further than the first pass of this name."),
+]
+PrintAfterAll = Annotated[
+    bool,
+    typer.Option(
+        "--print-after-all",
+        help="Print the program to stderr after every pass.",
+        rich_help_panel="Watch",
+    ),
+]
+PrintAfter = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PASS",
+        help="Print the program to stderr after this pass; repeatable.",
+        rich_help_panel="Watch",
+    ),
+]
+DumpFolder = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        file_okay=False,
+        help="Write every stage into a folder, as NN-pass.ir.",
+        rich_help_panel="Watch",
+    ),
+]
+Time = Annotated[
+    bool,
+    typer.Option(
+        "--time", help="Print the seconds of every pass to stderr.", rich_help_panel="Watch"
+    ),
+]
+VerifyEach = Annotated[
+    bool,
+    typer.Option(help="Verify after every pass, or only at the ends.", rich_help_panel="Watch"),
+]
+
+
 def opt(
-    graph: Annotated[str, typer.Argument(metavar="GRAPH.ir", help="A graph; '-' reads stdin.")],
+    graph: GraphFile,
     pipeline: PipelineText = None,
     target: OneTarget = None,
     output: Output = None,
-    stop_after: Annotated[
-        str | None,
-        typer.Option(metavar="PASS", help="Run no further than the first pass of this name."),
-    ] = None,
-    print_after_all: Annotated[
-        bool,
-        typer.Option(
-            "--print-after-all",
-            help="Print the program to stderr after every pass.",
-            rich_help_panel="Watch",
-        ),
-    ] = False,
-    print_after: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PASS",
-            help="Print the program to stderr after this pass; repeatable.",
-            rich_help_panel="Watch",
-        ),
-    ] = None,
-    dump_dir: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER",
-            file_okay=False,
-            help="Write every stage into a folder, as NN-pass.ir.",
-            rich_help_panel="Watch",
-        ),
-    ] = None,
-    time: Annotated[
-        bool,
-        typer.Option(
-            "--time", help="Print the seconds of every pass to stderr.", rich_help_panel="Watch"
-        ),
-    ] = False,
-    verify_each: Annotated[
-        bool,
-        typer.Option(help="Verify after every pass, or only at the ends.", rich_help_panel="Watch"),
-    ] = True,
+    stop_after: StopAfter = None,
+    print_after_all: PrintAfterAll = False,
+    print_after: PrintAfter = None,
+    dump_dir: DumpFolder = None,
+    time: Time = False,
+    verify_each: VerifyEach = True,
     json: Json = False,
 ) -> None:
     """Run passes on a graph in text form and print what comes out.
