@@ -31,6 +31,10 @@ class ConfigError(EffcompError):
     """A mode or option is unknown or has a value that cannot be used."""
 
 
+class SourceError(EffcompError):
+    """A model, or inputs for it, could not be found or loaded; the message says what was tried."""
+
+
 class CaptureError(EffcompError):
     """A model could not be imported; the message names the node and its source line."""
 
