@@ -76,9 +76,11 @@ def backend(
     config = Config.from_user(mode, options)
     with contextlib.suppress(DeviceError):
         prepare_to_load(device_of(example_inputs))
+    # Asked here: a GPU's backward pass is compiled in autograd's thread, which has another context.
+    found = _RECORD.get()
 
     def compile_graph(captured: Captured, role: Role) -> Callable[[list[Any]], list[Any]]:
-        return compile_captured(captured, role, config, device_of(example_inputs))
+        return compile_captured(captured, role, config, device_of(example_inputs), found)
 
     return compile_dynamo(gm, example_inputs, compile_graph)
 
@@ -94,13 +96,22 @@ backend.reset = reset  # pyright: ignore[reportFunctionMemberAccess]
 
 
 def compile_captured(
-    captured: Captured, role: Role, config: Config, device: torch.device
+    captured: Captured,
+    role: Role,
+    config: Config,
+    device: torch.device,
+    found: list[Compilation] | None = None,
 ) -> Executable:
-    """Compile one captured graph for a device and load it."""
+    """Compile one captured graph for a device and load it.
+
+    What was done is appended to `found`; then the plan is made, not taken from the cache.
+    """
     target = target_of(config.target or device)
     record = Compilation(captured.graph.name, role, target, captured, plan=None)  # pyright: ignore[reportArgumentType]
     with _timed(record, "plan"):
-        record.plan = _cached_plan(captured.graph, device, config, record)
+        record.plan = _cached_plan(
+            captured.graph, device, config, record, use_cache=config.cache and found is None
+        )
     with _timed(record, "load"):
         record.executable = load(
             record.plan,
@@ -110,13 +121,14 @@ def compile_captured(
             regions=config.regions,
             progress=config.progress,
         )
-    if (found := _RECORD.get()) is not None:
+    if found is not None:
         found.append(record)
     return record.executable
 
 
-def _cached_plan(graph: Graph, device: torch.device, config: Config, record: Compilation) -> Plan:
-    use_cache = config.cache and _RECORD.get() is None
+def _cached_plan(
+    graph: Graph, device: torch.device, config: Config, record: Compilation, *, use_cache: bool
+) -> Plan:
     target, role = record.target, record.role
     pipeline = pipeline_of(target, role, config)
     key = ""

@@ -252,7 +252,7 @@ def _concat(e: Evaluator, op: Op, index: Index, guards: Guards) -> Operand:
     found = parts[-1][1]
     for end, part in reversed(parts[:-1]):
         first = e.builder.inside((Bound(index[d], False, _dim_of(end)),))
-        found = e.builder.compute("tensor.where", part.dtype, (first, part, found))
+        found = e.builder.select(first, part, found)
     return found
 
 

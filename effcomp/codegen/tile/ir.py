@@ -248,6 +248,21 @@ def results_of(statement: Statement) -> tuple[TileValue, ...]:
             return (statement.result,)
 
 
+def operands_of(statement: Statement) -> tuple[Operand, ...]:
+    """The values a statement computes with, those in its positions and its body aside."""
+    match statement:
+        case Store(value=value):
+            return (value,)
+        case Compute(operands=operands):
+            return operands
+        case Reduce(operand=operand):
+            return (operand,)
+        case Accumulate(targets=targets, operand=operand):
+            return (*targets, operand)
+        case _:
+            return ()
+
+
 def positions_of(statement: Statement) -> Iterator[sympy.Expr | Dim]:
     """The position expressions a statement holds, those of its body aside."""
     match statement:
