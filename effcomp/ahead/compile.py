@@ -1,15 +1,16 @@
 """`effcomp.compile`: export, capture, passes and plans for every target, gathered in one object."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
 from torch import nn
 from torch.export import ExportedProgram
+from torch.export.graph_signature import ConstantArgument
 from torch.utils._pytree import tree_leaves
 
-import effcomp
 from effcomp.ahead.signature import signature_of
 from effcomp.ahead.weights import bind_weights
 from effcomp.api import Compilation, build_plan, device_of, pipeline_of, target_of
@@ -21,12 +22,15 @@ from effcomp.plan.container import Artifact, Stage
 from effcomp.plan.cubin import Cubin
 from effcomp.plan.manifest import Manifest, TargetEntry, Versions, Weights
 from effcomp.plan.schema import Plan
+from effcomp.report.schema import Report
+from effcomp.reporting import report_of, versions
 from effcomp.runtime.kernels import build_cubins
 from effcomp.runtime.model import CompiledModel
 from effcomp.runtime.program import analyze
 from effcomp.target import Target
+from effcomp.version import __version__
 
-__all__ = ["compile"]
+__all__ = ["Planned", "compile", "plan_model"]
 
 # What torch.export raises for a model that it cannot trace.
 _REFUSALS = (RuntimeError, TypeError, ValueError, AssertionError, NotImplementedError, KeyError)
@@ -52,32 +56,92 @@ def compile(
     Raises CaptureError for a model that cannot be exported, ConfigError and DeviceError for options
     and targets that do not exist.
     """
+    planned = plan_model(
+        model, args, kwargs, dynamic_shapes=dynamic_shapes, targets=targets, config=config
+    )
+    return planned.compile()
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A model with a plan for every target: what is known before any kernel is compiled."""
+
+    model: nn.Module | ExportedProgram
+    program: ExportedProgram
+    captured: Captured
+    device: torch.device
+    config: Config
+    records: tuple[Compilation, ...]
+
+    @property
+    def name(self) -> str:
+        return self.captured.graph.name
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What the sizes that may change are in the example."""
+        specs = self.program.graph_signature.input_specs
+        placeholders = zip(self.program.graph.find_nodes(op="placeholder"), specs, strict=True)
+        given = [n.meta["val"] for n, s in placeholders if not isinstance(s.arg, ConstantArgument)]
+        found: dict[str, int] = {}
+        for symbol in self.records[0].plan.symbols:
+            value = given[symbol.port]
+            size = value if symbol.dim < 0 else value.shape[symbol.dim]
+            found[symbol.symbol] = size.node.hint if isinstance(size, torch.SymInt) else int(size)
+        return found
+
+    def report(self) -> Report:
+        """What was done, for the sizes of the example."""
+        return Report(
+            graphs=tuple(report_of(record, self.sizes) for record in self.records),
+            title=self.name,
+            versions=versions(),
+        )
+
+    def compile(self) -> CompiledModel:
+        """Compile the kernels, and gather everything in one object."""
+        config, records = self.config, self.records
+        bindings, entries, tensors = bind_weights(self.program, self.captured)
+        options = TargetEntry(config.cuda_graphs, config.regions)
+        manifest = Manifest(
+            name=self.name,
+            versions=Versions(__version__, torch.__version__, _triton_version()),
+            signature=signature_of(self.program, self.captured, self.model),
+            bindings=bindings,
+            targets={record.target.name: options for record in records},
+            weights=Weights(entries),
+        )
+        artifact = Artifact(
+            manifest,
+            {r.target.name: r.plan for r in records},
+            {r.target.name: _stages(r) for r in records},
+            {r.target.name: _cubins(r.plan, r.target, config.progress) for r in records},
+            report_text=self.report().to_json(),
+        )
+        return CompiledModel(artifact, tensors, self.device, progress=config.progress)
+
+
+def plan_model(
+    model: nn.Module | ExportedProgram,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    dynamic_shapes: Any = None,
+    targets: Sequence[str] | None = None,
+    config: Config | Mapping[str, Any] | None = None,
+) -> Planned:
+    """Export and capture a model and plan it for every target, as `compile` does first."""
     config = config if isinstance(config, Config) else Config.from_user(None, config)
     if isinstance(targets, str):
         raise ConfigError(f"targets are a list of names, such as [{targets!r}]")
     program = decompose_exported(_export(model, args, kwargs, dynamic_shapes))
     title = snake_case(type(model).__name__) if isinstance(model, nn.Module) else ""
     captured = import_exported(program, title)
-    bindings, entries, tensors = bind_weights(program, captured)
-    device = _device(args, kwargs, tensors)
+    device = device_of(tree_leaves((args, dict(kwargs or {}), *_held(program))))
     names = tuple(targets or ()) or ((config.target,) if config.target else ())
     chosen = [target_of(name) for name in names] or [target_of(device)]
-    records = [_compile_for(target, captured, config) for target in dict.fromkeys(chosen)]
-    manifest = Manifest(
-        name=captured.graph.name,
-        versions=Versions(effcomp.__version__, torch.__version__, _triton_version()),
-        signature=signature_of(program, captured, model),
-        bindings=bindings,
-        targets={r.target.name: TargetEntry(config.cuda_graphs, config.regions) for r in records},
-        weights=Weights(entries),
-    )
-    artifact = Artifact(
-        manifest,
-        {r.target.name: r.plan for r in records},
-        {r.target.name: _stages(r) for r in records},
-        {r.target.name: _cubins(r.plan, r.target, config.progress) for r in records},
-    )
-    return CompiledModel(artifact, tensors, device, progress=config.progress)
+    records = tuple(_plan_for(target, captured, config) for target in dict.fromkeys(chosen))
+    return Planned(model, program, captured, device, config, records)
 
 
 def _export(
@@ -106,16 +170,11 @@ def _export(
         ) from error
 
 
-def _device(
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any] | None,
-    tensors: Mapping[str, torch.Tensor],
-) -> torch.device:
-    leaves = tree_leaves((args, dict(kwargs or {})))
-    return device_of([*leaves, *tensors.values()])
+def _held(program: ExportedProgram) -> tuple[Any, Any]:
+    return dict(program.state_dict), dict(program.constants)
 
 
-def _compile_for(target: Target, captured: Captured, config: Config) -> Compilation:
+def _plan_for(target: Target, captured: Captured, config: Config) -> Compilation:
     record = Compilation(captured.graph.name, Role.INFERENCE, target, captured, plan=None)  # pyright: ignore[reportArgumentType]
     pipeline = pipeline_of(target, Role.INFERENCE, config)
     record.plan = build_plan(captured.graph, target, pipeline, record)
