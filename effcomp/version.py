@@ -1,3 +1,3 @@
-"""Which effcomp this is: the one place that says so in the code."""
+"""The version of effcomp, where every layer may read it."""
 
 __version__ = "0.1.0"
