@@ -58,4 +58,8 @@ def _fixed_message(
         f"--dynamic: {', '.join(places)} cannot vary by itself: the model fixes it, "
         "by its own code or by being equal to a size that is fixed"
     )
-    return f"{text}. Equal to it in the example: {', '.join(equal)}" if equal else text
+    if not equal:
+        return text
+    bounds = str(sizes[0]).partition("=")[2]
+    together = f"{','.join([*places, *equal])}={bounds}"
+    return f"{text}. Others are equal to it in the example; vary all of them: --dynamic {together}"

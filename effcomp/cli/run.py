@@ -82,7 +82,9 @@ def run(
     columns = ("name", "dtype", "shape", "mean", "min", "max")
     shown = [[_text(row[column]) for column in columns] for row in rows]
     out().print(table(columns, shown, right=("mean", "min", "max")))
-    out().print(f"\nloaded in {seconds['load']:.2f} s, called in {seconds['call'] * 1e3:.1f} ms")
+    out().print(
+        f"\nloaded in {seconds['load']:.2f} s, first called in {seconds['call'] * 1e3:.1f} ms"
+    )
 
 
 def _named(returned: Any) -> "dict[str, Tensor]":
