@@ -1,4 +1,4 @@
-"""Every line of docs/cli.md runs and prints what the page says; its exit codes are the real ones."""
+"""Every line of docs/cli.md runs and prints what the page says; its exit codes are real ones."""
 
 from __future__ import annotations
 
