@@ -24,6 +24,7 @@ from effcomp.plan.schema import Plan
 from effcomp.runtime.kernels import build_cubins
 from effcomp.runtime.model import CompiledModel
 from effcomp.runtime.program import analyze
+from effcomp.runtime.weights import WeightStore
 from effcomp.target import Target
 
 __all__ = ["compile"]
@@ -77,7 +78,9 @@ def compile(
         {r.target.name: _stages(r) for r in records},
         {r.target.name: _cubins(r.plan, r.target, config.progress) for r in records},
     )
-    return CompiledModel(artifact, tensors, device, progress=config.progress)
+    shared = {entry.tensor for entry in entries.values() if not entry.state}
+    store = WeightStore(entries, tensors, device, shared)
+    return CompiledModel(artifact, store, progress=config.progress)
 
 
 def _export(
