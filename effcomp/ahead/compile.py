@@ -10,12 +10,13 @@ from torch.export import ExportedProgram
 from torch.utils._pytree import tree_leaves
 
 import effcomp
+from effcomp.ahead.exporting import export
 from effcomp.ahead.signature import signature_of
 from effcomp.ahead.weights import bind_weights
 from effcomp.api import Compilation, build_plan, device_of, pipeline_of, target_of
 from effcomp.capture import Captured, Role, decompose_exported, import_exported, snake_case
 from effcomp.config import Config
-from effcomp.errors import CaptureError, ConfigError
+from effcomp.errors import ConfigError
 from effcomp.ir import print_graph
 from effcomp.plan.container import Artifact, Stage
 from effcomp.plan.cubin import Cubin
@@ -28,9 +29,6 @@ from effcomp.runtime.weights import WeightStore
 from effcomp.target import Target
 
 __all__ = ["compile"]
-
-# What torch.export raises for a model that it cannot trace.
-_REFUSALS = (RuntimeError, TypeError, ValueError, AssertionError, NotImplementedError, KeyError)
 
 
 def compile(
@@ -56,7 +54,7 @@ def compile(
     config = config if isinstance(config, Config) else Config.from_user(None, config)
     if isinstance(targets, str):
         raise ConfigError(f"targets are a list of names, such as [{targets!r}]")
-    program = decompose_exported(_export(model, args, kwargs, dynamic_shapes))
+    program = decompose_exported(export(model, args, kwargs, dynamic_shapes))
     title = snake_case(type(model).__name__) if isinstance(model, nn.Module) else ""
     captured = import_exported(program, title)
     bindings, entries, tensors = bind_weights(program, captured)
@@ -81,32 +79,6 @@ def compile(
     shared = {entry.tensor for entry in entries.values() if not entry.state}
     store = WeightStore(entries, tensors, device, shared)
     return CompiledModel(artifact, store, progress=config.progress)
-
-
-def _export(
-    model: nn.Module | ExportedProgram,
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any] | None,
-    dynamic_shapes: Any,
-) -> ExportedProgram:
-    if isinstance(model, ExportedProgram):
-        if args or kwargs or dynamic_shapes is not None:
-            raise ConfigError("an exported program has its arguments already: pass it alone")
-        return model
-    if not isinstance(model, nn.Module):
-        raise ConfigError(
-            f"effcomp.compile takes a module or an exported program, not a {type(model).__name__}"
-        )
-    try:
-        with torch.no_grad():
-            return torch.export.export(
-                model, tuple(args), dict(kwargs or {}), dynamic_shapes=dynamic_shapes, strict=False
-            )
-    except _REFUSALS as error:
-        raise CaptureError(
-            f"torch.export cannot trace {type(model).__name__}: {error}\nMake the model exportable "
-            'with these arguments, or use torch.compile(model, backend="effcomp")'
-        ) from error
 
 
 def _device(
