@@ -3,8 +3,6 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextvars import ContextVar
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,6 +10,7 @@ import torch
 from effcomp import cache
 from effcomp.capture import Captured, Role, compile_dynamo
 from effcomp.codegen import lower_graph
+from effcomp.compilation import Compilation, collected, recording
 from effcomp.config import Config
 from effcomp.errors import ConfigError, DeviceError
 from effcomp.ir import Graph, print_graph
@@ -19,7 +18,7 @@ from effcomp.passes import PASSES
 from effcomp.passes.pipelines import pipeline_for
 from effcomp.plan.schema import Plan
 from effcomp.reference import region_of
-from effcomp.rewrite import Pipeline, Run, parse_pipeline
+from effcomp.rewrite import Pipeline, parse_pipeline
 from effcomp.runtime import Executable, load, prepare_to_compile, prepare_to_load
 from effcomp.target import TARGETS, Target, fitting_target
 
@@ -34,37 +33,6 @@ __all__ = [
 ]
 
 
-@dataclass(slots=True)
-class Compilation:
-    """What compiling one graph did: `explain` reads these.
-
-    `run` is None where the plan came from the cache; `seconds` are by stage name.
-    """
-
-    name: str
-    role: Role
-    target: Target
-    captured: Captured
-    plan: Plan
-    run: Run | None = None
-    executable: Executable | None = None
-    seconds: dict[str, float] = field(default_factory=dict[str, float])
-
-
-_RECORD: ContextVar[list[Compilation] | None] = ContextVar("effcomp_record", default=None)
-
-
-@contextlib.contextmanager
-def recording() -> Iterator[list[Compilation]]:
-    """Collect every Compilation made inside the block."""
-    found: list[Compilation] = []
-    token = _RECORD.set(found)
-    try:
-        yield found
-    finally:
-        _RECORD.reset(token)
-
-
 def backend(
     gm: torch.fx.GraphModule,
     example_inputs: Sequence[Any],
@@ -77,7 +45,7 @@ def backend(
     with contextlib.suppress(DeviceError):
         prepare_to_load(device_of(example_inputs))
     # Asked here: a GPU's backward pass is compiled in autograd's thread, which has another context.
-    found = _RECORD.get()
+    found = collected()
 
     def compile_graph(captured: Captured, role: Role) -> Callable[[list[Any]], list[Any]]:
         return compile_captured(captured, role, config, device_of(example_inputs), found)

@@ -13,6 +13,7 @@ from effcomp.plan.container import Artifact, Stage, write_artifact
 from effcomp.plan.manifest import FromCall
 from effcomp.plan.schema import Plan
 from effcomp.plan.signature import Signature
+from effcomp.report.schema import Report
 from effcomp.runtime.calling import Caller, build_result
 from effcomp.runtime.executable import Executable
 from effcomp.runtime.loading import load as load_plan
@@ -78,6 +79,11 @@ class CompiledModel:
     def stages(self) -> Mapping[str, tuple[Stage, ...]]:
         """For every target the passes, each with the program after it."""
         return self._artifact.stages
+
+    @property
+    def report(self) -> Report:
+        """What the compiler did, for the sizes that the model was compiled with."""
+        return Report.from_json(self._artifact.report_text)
 
     @property
     def target(self) -> str:

@@ -91,6 +91,12 @@ def _stored(name: str, tensor: torch.Tensor) -> TensorData:
     if dtype not in TYPES:
         raise ArtifactError(f"{name} is of {tensor.dtype}, which safetensors cannot hold")
 
+    if tensor.device.type == "meta":
+        raise ArtifactError(
+            f"{name} has no data to save: the model was compiled on the meta device; save with "
+            "weights='omit'"
+        )
+
     def read() -> memoryview:
         flat = tensor.detach().cpu().contiguous().view(-1)
         return flat.view(torch.uint8).numpy().data if flat.numel() else memoryview(b"")
