@@ -22,7 +22,7 @@ from effcomp.runtime.weights import (
     offers_of,
 )
 
-__all__ = ["load"]
+__all__ = ["load", "open_weights"]
 
 _MOST_THREADS = 8
 
@@ -45,7 +45,7 @@ def load(
     check_entries(artifact)
     chosen = _device(artifact, device)
     require_target(artifact, chosen)
-    return CompiledModel(artifact, _load_weights(artifact, chosen, weights), progress=progress)
+    return CompiledModel(artifact, open_weights(artifact, chosen, weights), progress=progress)
 
 
 def _device(artifact: Artifact, device: torch.device | str | None) -> torch.device:
@@ -60,8 +60,8 @@ def _device(artifact: Artifact, device: torch.device | str | None) -> torch.devi
     return chosen
 
 
-def _load_weights(
-    artifact: Artifact, device: torch.device, given: WeightSource | None
+def open_weights(
+    artifact: Artifact, device: torch.device, given: WeightSource | None = None
 ) -> WeightStore:
     """The weights on the device, compared with their digests meanwhile."""
     table = artifact.manifest.weights
