@@ -40,8 +40,10 @@ class CompiledModel:
         weights: WeightStore,
         *,
         progress: bool | None = None,
+        remarks: Sequence[str] = (),
     ) -> None:
         self._artifact, self._weights, self._progress = artifact, weights, progress
+        self._remarks = tuple(remarks)
         self._caller = Caller(artifact.manifest.name, artifact.manifest.signature)
         self._executable: Executable | None = None
         self._base: dict[str, torch.Tensor] = {}  # of what an adapter has changed
@@ -97,8 +99,8 @@ class CompiledModel:
     def notes(self) -> tuple[str, ...]:
         """What runs otherwise than asked for, each remark with its count."""
         if self._executable is None:
-            return ()
-        return (*self._executable.plan.notes, *self._executable.notes)
+            return self._remarks
+        return (*self._remarks, *self._executable.plan.notes, *self._executable.notes)
 
     @property
     def peak_bytes(self) -> int:

@@ -45,7 +45,23 @@ def load(
     check_entries(artifact)
     chosen = _device(artifact, device)
     require_target(artifact, chosen)
-    return CompiledModel(artifact, open_weights(artifact, chosen, weights), progress=progress)
+    store = open_weights(artifact, chosen, weights)
+    return CompiledModel(artifact, store, progress=progress, remarks=_versions_apart(artifact))
+
+
+def _versions_apart(artifact: Artifact) -> list[str]:
+    """What to know where another torch runs a plan than the one that it was made with.
+
+    The plan's own format is checked by its version. Operators keep their names and meaning from
+    release to release; one that is gone is an error, which names it.
+    """
+    built = artifact.manifest.versions
+    here, there = (
+        ".".join(v.split("+")[0].split(".")[:2]) for v in (torch.__version__, built.torch)
+    )
+    if here == there:
+        return []
+    return [f"compiled with torch {built.torch}, running with {torch.__version__}"]
 
 
 def _device(artifact: Artifact, device: torch.device | str | None) -> torch.device:

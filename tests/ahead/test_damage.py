@@ -344,3 +344,9 @@ def _replace(value: Any, data: st.DataObject) -> None:
         else:
             del value[key]
         return
+
+
+def test_another_torch_is_noted(artifact: Path, tmp_path: Path) -> None:
+    older = _manifest(lambda m: m["versions"].update(torch="2.99.0"))
+    notes = effcomp.load(sealed(artifact, tmp_path / "older.eff", older), "cpu").notes
+    assert notes[0] == f"compiled with torch 2.99.0, running with {torch.__version__}"
