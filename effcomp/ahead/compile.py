@@ -1,39 +1,30 @@
 """`effcomp.compile`: export, capture, passes and plans for every target, gathered in one object."""
 
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
 from torch import nn
 from torch.export import ExportedProgram
-from torch.export.graph_signature import ConstantArgument
-from torch.utils._pytree import tree_leaves
 
+from effcomp.ahead.planning import Planned, plan_model
 from effcomp.ahead.signature import signature_of
 from effcomp.ahead.weights import bind_weights
-from effcomp.api import Compilation, build_plan, device_of, pipeline_of, target_of
-from effcomp.capture import Captured, Role, decompose_exported, import_exported, snake_case
+from effcomp.compilation import Compilation
 from effcomp.config import Config
-from effcomp.errors import CaptureError, ConfigError
 from effcomp.ir import print_graph
 from effcomp.plan.container import Artifact, Stage
 from effcomp.plan.cubin import Cubin
 from effcomp.plan.manifest import Manifest, TargetEntry, Versions, Weights
-from effcomp.plan.schema import Plan
-from effcomp.report.schema import Report
-from effcomp.reporting import report_of, versions
 from effcomp.runtime.kernels import build_cubins
 from effcomp.runtime.model import CompiledModel
 from effcomp.runtime.program import analyze
-from effcomp.target import Target
+from effcomp.runtime.weights import WeightStore
 from effcomp.version import __version__
 
-__all__ = ["Planned", "compile", "plan_model"]
-
-# What torch.export raises for a model that it cannot trace.
-_REFUSALS = (RuntimeError, TypeError, ValueError, AssertionError, NotImplementedError, KeyError)
+__all__ = ["compile", "finish"]
 
 
 def compile(
@@ -59,135 +50,47 @@ def compile(
     planned = plan_model(
         model, args, kwargs, dynamic_shapes=dynamic_shapes, targets=targets, config=config
     )
-    return planned.compile()
+    return finish(planned)
 
 
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """A model with a plan for every target: what is known before any kernel is compiled."""
+def finish(planned: Planned, *, prepare: bool = True) -> CompiledModel:
+    """Compile the kernels for other machines, and gather everything in one object.
 
-    model: nn.Module | ExportedProgram
-    program: ExportedProgram
-    captured: Captured
-    device: torch.device
-    config: Config
-    records: tuple[Compilation, ...]
-
-    @property
-    def name(self) -> str:
-        return self.captured.graph.name
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """What the sizes that may change are in the example."""
-        specs = self.program.graph_signature.input_specs
-        placeholders = zip(self.program.graph.find_nodes(op="placeholder"), specs, strict=True)
-        given = [n.meta["val"] for n, s in placeholders if not isinstance(s.arg, ConstantArgument)]
-        found: dict[str, int] = {}
-        for symbol in self.records[0].plan.symbols:
-            value = given[symbol.port]
-            size = value if symbol.dim < 0 else value.shape[symbol.dim]
-            found[symbol.symbol] = size.node.hint if isinstance(size, torch.SymInt) else int(size)
-        return found
-
-    def report(self) -> Report:
-        """What was done, for the sizes of the example."""
-        return Report(
-            graphs=tuple(report_of(record, self.sizes) for record in self.records),
-            title=self.name,
-            versions=versions(),
-        )
-
-    def compile(self) -> CompiledModel:
-        """Compile the kernels, and gather everything in one object."""
-        config, records = self.config, self.records
-        bindings, entries, tensors = bind_weights(self.program, self.captured)
-        options = TargetEntry(config.cuda_graphs, config.regions)
-        manifest = Manifest(
-            name=self.name,
-            versions=Versions(__version__, torch.__version__, _triton_version()),
-            signature=signature_of(self.program, self.captured, self.model),
-            bindings=bindings,
-            targets={record.target.name: options for record in records},
-            weights=Weights(entries),
-        )
-        artifact = Artifact(
-            manifest,
-            {r.target.name: r.plan for r in records},
-            {r.target.name: _stages(r) for r in records},
-            {r.target.name: _cubins(r.plan, r.target, config.progress) for r in records},
-            report_text=self.report().to_json(),
-        )
-        return CompiledModel(artifact, tensors, self.device, progress=config.progress)
+    Without `prepare` what this machine needs to run it is left to the first call.
+    """
+    captured, config, records = planned.captured, planned.config, planned.records
+    bindings, entries, tensors = bind_weights(planned.program, captured)
+    cubins = {r.target.name: _cubins(r, config.progress) for r in records}
+    manifest = Manifest(
+        name=planned.name,
+        versions=Versions(__version__, torch.__version__, _triton_version()),
+        signature=signature_of(planned.program, captured, planned.model),
+        bindings=bindings,
+        targets={r.target.name: TargetEntry(config.cuda_graphs, config.regions) for r in records},
+        weights=Weights(entries),
+    )
+    artifact = Artifact(
+        manifest,
+        {r.target.name: r.plan for r in records},
+        {r.target.name: _stages(r) for r in records},
+        cubins,
+        planned.report().to_json(),
+    )
+    shared = {entry.tensor for entry in entries.values() if not entry.state}
+    store = WeightStore(entries, tensors, planned.device, shared)
+    return CompiledModel(artifact, store, progress=config.progress, prepare=prepare)
 
 
-def plan_model(
-    model: nn.Module | ExportedProgram,
-    args: Sequence[Any] = (),
-    kwargs: Mapping[str, Any] | None = None,
-    *,
-    dynamic_shapes: Any = None,
-    targets: Sequence[str] | None = None,
-    config: Config | Mapping[str, Any] | None = None,
-) -> Planned:
-    """Export and capture a model and plan it for every target, as `compile` does first."""
-    config = config if isinstance(config, Config) else Config.from_user(None, config)
-    if isinstance(targets, str):
-        raise ConfigError(f"targets are a list of names, such as [{targets!r}]")
-    program = decompose_exported(_export(model, args, kwargs, dynamic_shapes))
-    title = snake_case(type(model).__name__) if isinstance(model, nn.Module) else ""
-    captured = import_exported(program, title)
-    device = device_of(tree_leaves((args, dict(kwargs or {}), *_held(program))))
-    names = tuple(targets or ()) or ((config.target,) if config.target else ())
-    chosen = [target_of(name) for name in names] or [target_of(device)]
-    records = tuple(_plan_for(target, captured, config) for target in dict.fromkeys(chosen))
-    return Planned(model, program, captured, device, config, records)
-
-
-def _export(
-    model: nn.Module | ExportedProgram,
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any] | None,
-    dynamic_shapes: Any,
-) -> ExportedProgram:
-    if isinstance(model, ExportedProgram):
-        if args or kwargs or dynamic_shapes is not None:
-            raise ConfigError("an exported program has its arguments already: pass it alone")
-        return model
-    if not isinstance(model, nn.Module):
-        raise ConfigError(
-            f"effcomp.compile takes a module or an exported program, not a {type(model).__name__}"
-        )
-    try:
-        with torch.no_grad():
-            return torch.export.export(
-                model, tuple(args), dict(kwargs or {}), dynamic_shapes=dynamic_shapes, strict=False
-            )
-    except _REFUSALS as error:
-        raise CaptureError(
-            f"torch.export cannot trace {type(model).__name__}: {error}\nMake the model exportable "
-            'with these arguments, or use torch.compile(model, backend="effcomp")'
-        ) from error
-
-
-def _held(program: ExportedProgram) -> tuple[Any, Any]:
-    return dict(program.state_dict), dict(program.constants)
-
-
-def _plan_for(target: Target, captured: Captured, config: Config) -> Compilation:
-    record = Compilation(captured.graph.name, Role.INFERENCE, target, captured, plan=None)  # pyright: ignore[reportArgumentType]
-    pipeline = pipeline_of(target, Role.INFERENCE, config)
-    record.plan = build_plan(captured.graph, target, pipeline, record)
-    return record
-
-
-def _cubins(plan: Plan | None, target: Target, progress: bool | None) -> tuple[Cubin, ...]:
+def _cubins(record: Compilation, progress: bool | None) -> tuple[Cubin, ...]:
     """The kernels of a GPU's plan and its prologue, compiled."""
-    if plan is None or target.kind != "cuda":
+    if record.target.kind != "cuda":
         return ()
-    own = build_cubins(analyze(plan), target.capability, progress)
-    found = (*own, *_cubins(plan.prologue, target, progress))
-    return tuple({cubin.facts.digest: cubin for cubin in found}.values())
+    start = time.perf_counter()
+    plans = (record.plan, record.plan.prologue)
+    programs = [analyze(plan) for plan in plans if plan is not None]
+    built = [c for p in programs for c in build_cubins(p, record.target.capability, progress)]
+    record.seconds["kernels"] = time.perf_counter() - start
+    return tuple({cubin.facts.digest: cubin for cubin in built}.values())
 
 
 def _stages(record: Compilation) -> tuple[Stage, ...]:

@@ -1,7 +1,8 @@
 """`effcomp compile`: a model becomes an artifact, or shows what it would become."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -25,6 +26,23 @@ if TYPE_CHECKING:
 
 __all__ = ["compile"]
 
+WeightsMode = Literal["embed", "reference", "omit"]
+Weights = Annotated[
+    WeightsMode,
+    typer.Option(
+        help="Put the weights into the artifact, refer to the safetensors files that hold them, or "
+        "leave them out.",
+    ),
+]
+WeightFiles = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--weight-file",
+        metavar="FILE",
+        dir_okay=False,
+        help="A safetensors file to refer to; by default those that --from has loaded. Repeatable.",
+    ),
+]
 Emit = Annotated[
     str | None,
     typer.Option(
@@ -49,6 +67,8 @@ def compile(
     dynamic: Dynamic = None,
     pipeline: PipelineText = None,
     option: Options = None,
+    weights: Weights = "embed",
+    weight_file: WeightFiles = None,
     emit: Emit = None,
     dry_run: DryRun = False,
     library: From = None,
@@ -86,7 +106,7 @@ def compile(
         emit_text(planned, emit, output)
     else:
         assert output is not None, "checked above"
-        _save(planned, output, json)
+        _save(planned, output, weights, weight_file or source.files, json)
 
 
 def _show_plans(planned: "Planned", json: bool) -> None:
@@ -100,15 +120,18 @@ def _show_plans(planned: "Planned", json: bool) -> None:
         show_prediction(planned.name, found)
 
 
-def _save(planned: "Planned", output: Path, json: bool) -> None:
+def _save(
+    planned: "Planned", output: Path, weights: WeightsMode, files: Sequence[Path], json: bool
+) -> None:
     import time
 
+    from effcomp.ahead import finish
     from effcomp.cli.console import out, print_json, size_text, status
     from effcomp.cli.inspect import described, summary
 
     start = time.perf_counter()
     with status("compiling kernels"):
-        planned.compile().save(output)
+        finish(planned, prepare=False).save(output, weights=weights, files=files)
     seconds = time.perf_counter() - start
     data: dict[str, Any] = {"path": str(output), "seconds": seconds, **described(output)}
     if json:
