@@ -128,6 +128,41 @@ def test_a_failed_save_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_weights_can_stay_where_they_are(tmp_path: Path) -> None:
+    module, (x,) = models.mlp()
+    weights, out = tmp_path / "weights.safetensors", tmp_path / "out.safetensors"
+    save_file(module.state_dict(), weights)
+    path = tmp_path / "mlp.eff"
+    args = ("compile", MLP, "-o", path, "--weights")
+    refused(call(*args, "reference"), 3, "which safetensors files")
+    assert not path.exists()
+    succeed(*args, "reference", "--weight-file", weights)
+    data = succeed("inspect", path, "--json").data["weights"]
+    assert (data["embedded_bytes"], data["files"]) == (0, ["weights.safetensors"])
+    succeed(*args, "omit")
+    save_file({"x": x}, tmp_path / "in.safetensors")
+    run = ("run", path, "--inputs", tmp_path / "in.safetensors", "-o", out)
+    assert call(*run).code == 3
+    module.down.bias.data += 1  # pyright: ignore[reportOperatorIssue, reportAttributeAccessIssue]
+    save_file(module.state_dict(), weights)
+    succeed(*run, "--weights", weights)
+    with torch.no_grad():
+        torch.testing.assert_close(load_file(out)["output"], module(x))
+
+
+def test_an_adapter_changes_what_runs(artifact: Path, tmp_path: Path) -> None:
+    module, (x,) = models.mlp()
+    a, b = torch.randn(2, 16), torch.randn(32, 2)
+    adapter, out = tmp_path / "lora.safetensors", tmp_path / "out.safetensors"
+    save_file({"up.lora_A.weight": a, "up.lora_B.weight": b}, adapter)
+    save_file({"x": x}, tmp_path / "in.safetensors")
+    run = ("run", artifact, "--inputs", tmp_path / "in.safetensors", "-o", out)
+    succeed(*run, "--lora", adapter, "--lora-scale", "0.5")
+    module.up.weight.data += 0.5 * b @ a  # pyright: ignore[reportOperatorIssue, reportAttributeAccessIssue]
+    with torch.no_grad():
+        torch.testing.assert_close(load_file(out)["output"], module(x), rtol=1e-4, atol=1e-4)
+
+
 # inspect
 
 
