@@ -37,7 +37,7 @@ from effcomp.report.schema import (
     Unmodelled,
     ValueReport,
 )
-from effcomp.rewrite import Run
+from effcomp.rewrite import Run, Stage
 from effcomp.runtime.occupancy import occupancy
 from effcomp.runtime.program import touched
 from effcomp.target import Target
@@ -72,17 +72,7 @@ def report_of(record: Compilation, sizes: Sizes | None = None) -> GraphReport:
         assumed=tuple(name for name in full if name not in known),
         modelled=sum(1 for _ in captured.ops) - sum(one.count for one in unmodelled),
         unmodelled=unmodelled,
-        stages=tuple(
-            StageReport(
-                stage.spec,
-                len(stage.graph.ops),
-                stage.changed,
-                stage.seconds,
-                dict(stage.counts),
-                print_graph(stage.graph),
-            )
-            for stage in stages
-        ),
+        stages=_stages(stages),
         program=_program(stages[-1].graph) if stages else ProgramReport((), (), ()),
         groups=_groups(plan, full, target),
         kernels=_kernels(plan),
@@ -109,6 +99,20 @@ def _unmodelled(graph: Graph) -> tuple[Unmodelled, ...]:
     calls = (op for op in graph.ops if op.name == "aten.call")
     counted = Counter((str(op.attrs["target"]), str(op.attrs.get("why", ""))) for op in calls)
     return tuple(Unmodelled(target, why, count) for (target, why), count in counted.items())
+
+
+def _stages(stages: Sequence[Stage]) -> tuple[StageReport, ...]:
+    return tuple(
+        StageReport(
+            stage.spec,
+            len(stage.graph.ops),
+            stage.changed,
+            stage.seconds,
+            dict(stage.counts),
+            print_graph(stage.graph) if stage.changed or i == 0 else "",
+        )
+        for i, stage in enumerate(stages)
+    )
 
 
 def _refusals(run: Run | None) -> tuple[RefusalReport, ...]:

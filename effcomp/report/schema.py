@@ -6,6 +6,7 @@ Bytes, FLOPs and seconds are of one call with the sizes in `GraphReport.sizes`.
 import functools
 from collections.abc import Mapping
 from dataclasses import field
+from pathlib import Path
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -55,7 +56,10 @@ class ProgramReport:
 
 @dataclass(frozen=True, config=_STRICT)
 class StageReport:
-    """The program after one pass, as text; `ops` counts its ops, `counts` the rules applied."""
+    """The program after one pass, as text: empty where the pass changed nothing.
+
+    `ops` counts its ops, `counts` how often each rule applied.
+    """
 
     spec: str
     ops: int
@@ -242,6 +246,28 @@ class Report:
                 f"the report has version {report.version}; this effcomp reads {REPORT_VERSION}"
             )
         return report
+
+    def to_html(self, path: str | Path) -> Path:
+        """Write the report as one page that needs nothing else. Raises ReportError."""
+        from effcomp.report.html import render
+
+        return _write(Path(path), render(self))
+
+    def to_model_explorer(self, path: str | Path) -> Path:
+        """Write the programs as Model Explorer's JSON graphs. Raises ReportError."""
+        import json
+
+        from effcomp.report.model_explorer import export
+
+        return _write(Path(path), json.dumps(export(self), indent=1))
+
+
+def _write(path: Path, text: str) -> Path:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ReportError(f"cannot write the report to {path}: {error.strerror}") from error
+    return path
 
 
 @functools.cache
