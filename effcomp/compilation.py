@@ -11,7 +11,7 @@ from effcomp.rewrite import Run
 from effcomp.runtime import Executable
 from effcomp.target import Target
 
-__all__ = ["Compilation", "is_recording", "keep", "recording"]
+__all__ = ["Compilation", "collected", "recording"]
 
 
 @dataclass(slots=True)
@@ -45,12 +45,6 @@ def recording() -> Iterator[list[Compilation]]:
         _RECORD.reset(token)
 
 
-def is_recording() -> bool:
-    """Whether somebody collects compilations: nothing is read from the cache then."""
-    return _RECORD.get() is not None
-
-
-def keep(made: Compilation) -> None:
-    """Hand a compilation to the block that collects them, if there is one."""
-    if (found := _RECORD.get()) is not None:
-        found.append(made)
+def collected() -> list[Compilation] | None:
+    """What a surrounding `recording` block collects into, None outside of one."""
+    return _RECORD.get()

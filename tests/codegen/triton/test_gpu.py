@@ -47,8 +47,8 @@ def plan_of(name: str, dtype: str) -> tuple[Graph, Plan]:
 @pytest.fixture(scope="module", autouse=True)
 def _compiled_beside_each_other() -> None:
     """Compile the kernels of all tests here in one go, on all cores."""
-    from effcomp.runtime.kernels import specialize
     from effcomp.runtime.program import analyze
+    from effcomp.runtime.specialize import specialize
     from effcomp.runtime.workers import run_in_workers
 
     major, minor = torch.cuda.get_device_capability()
@@ -59,7 +59,7 @@ def _compiled_beside_each_other() -> None:
         assert isinstance(step, Launch)
         assert isinstance(kernel, TritonKernel)
         tasks.append((specialize(analyze(plan), step, kernel), major * 10 + minor))
-    run_in_workers("effcomp.runtime.triton_launch:compile_ahead", tasks)
+    run_in_workers("effcomp.runtime.triton_compile:compile_kernel", tasks)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)

@@ -23,6 +23,16 @@ def multiply(a, b):
 
 
 @triton.jit
+def swap_pairs(x):
+    """x with neighbours along the last dimension exchanged."""
+    if len(x.shape) == 1:
+        even, odd = tl.split(tl.reshape(x, [x.shape[0] // 2, 2]))
+    else:
+        even, odd = tl.split(tl.reshape(x, [x.shape[0], x.shape[1] // 2, 2]))
+    return tl.reshape(tl.join(odd, even), x.shape)
+
+
+@triton.jit
 def online_softmax(peak, total, x):
     """A running maximum, and the sum of exp(x - maximum), with one more x in each lane."""
     raised = tl.maximum(peak, x)
