@@ -9,7 +9,7 @@ import torch
 from effcomp.api import backend, recording
 from effcomp.errors import FallbackWarning
 from effcomp.report.schema import Report
-from effcomp.reporting import report_of, versions
+from effcomp.reporting import report_of, source_lines, versions
 
 __all__ = ["explain", "report_of"]
 
@@ -38,12 +38,14 @@ def explain(model: Callable[..., Any], *args: Any, **kwargs: Any) -> Report:
             warnings.warn_explicit(
                 warning.message, warning.category, warning.filename, warning.lineno
             )
+    graphs = tuple(map(report_of, found))
     return Report(
-        graphs=tuple(map(report_of, found)),
+        graphs=graphs,
         breaks=breaks,
         fallbacks=tuple(fallbacks),
         title=_title(model),
         versions=versions(),
+        sources=source_lines(graphs, model),
     )
 
 

@@ -1,9 +1,12 @@
 """From a Compilation to its report: the only file that knows both."""
 
+import linecache
 import platform
+import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import PurePath
 
 import torch
 
@@ -33,6 +36,7 @@ from effcomp.report.schema import (
     ProgramReport,
     RefusalReport,
     Roofs,
+    SourceLines,
     StageReport,
     Unmodelled,
     ValueReport,
@@ -42,7 +46,7 @@ from effcomp.runtime.occupancy import occupancy
 from effcomp.runtime.program import touched
 from effcomp.target import Target
 
-__all__ = ["report_of", "versions"]
+__all__ = ["report_of", "source_lines", "versions"]
 
 _PRODUCTS = frozenset({"nn.linear", "tensor.matmul", "nn.attention", "nn.conv"})
 _PACKAGES = ("effcomp", "torch", "triton")
@@ -93,6 +97,43 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def source_lines(graphs: Iterable[GraphReport], model: object) -> tuple[SourceLines, ...]:
+    """The lines of source that steps come from, where it is certain which file a line is in.
+
+    Programs name files without their folders. A name is looked up among the modules that are
+    loaded, those of the model's own package first; one that several files bear is left out.
+    """
+    wanted: dict[str, set[int]] = {}
+    for graph in graphs:
+        for group in graph.groups:
+            file, _, number = group.loc.rpartition(":")
+            if number.isdigit():
+                wanted.setdefault(file, set()).add(int(number))
+    package = _package(getattr(model, "__module__", None) or type(model).__module__)
+    found: list[SourceLines] = []
+    for file, numbers in sorted(wanted.items()):
+        if path := _path_of(file, package):
+            lines = {n: linecache.getline(path, n).strip() for n in sorted(numbers)}
+            found.append(SourceLines(file, {n: line for n, line in lines.items() if line}))
+    return tuple(found)
+
+
+def _path_of(file: str, package: str) -> str:
+    """The loaded source file of this name; empty if there is none, or more than one."""
+    own: set[str] = set()
+    others: set[str] = set()
+    for name, module in list(sys.modules.items()):
+        path = getattr(module, "__file__", None)
+        if path and PurePath(path).name == file:
+            (own if _package(name) == package else others).add(path)
+    candidates = own or others
+    return candidates.pop() if len(candidates) == 1 else ""
+
+
+def _package(module: str) -> str:
+    return module.partition(".")[0]
 
 
 def _unmodelled(graph: Graph) -> tuple[Unmodelled, ...]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from effcomp.report.schema import GraphReport, GroupReport, Holding, MemoryReport, Roofs
 
-WIDTH, HEIGHT = 880.0, 400.0
-LEFT, RIGHT, TOP, BOTTOM = 74.0, 20.0, 14.0, 44.0
+WIDTH, HEIGHT = 1200.0, 420.0
+LEFT, RIGHT, TOP, BOTTOM = 88.0, 16.0, 14.0, 44.0
 
 
 def seconds_of(group: GroupReport) -> float:

@@ -4,7 +4,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 LEAST_REPEATS = 3
-LEAST_PERIOD = 4
+LEAST_PERIOD = 4  # for stretches that no module begins in: three equal projections are no block
 LONGEST_PERIOD = 400
 
 
@@ -40,7 +40,7 @@ def find_repeats(items: Sequence[Hashable], starts: Sequence[bool]) -> tuple[Rep
 
 def _candidates(ids: Sequence[int], starts: Sequence[bool]) -> Iterator[Repeat]:
     longest = min(len(ids) // LEAST_REPEATS, LONGEST_PERIOD)
-    for period in range(LEAST_PERIOD, longest + 1):
+    for period in range(1, longest + 1):
         equal = 0
         for i in range(len(ids) - period + 1):
             if i + period < len(ids) and ids[i] == ids[i + period]:
@@ -48,7 +48,9 @@ def _candidates(ids: Sequence[int], starts: Sequence[bool]) -> Iterator[Repeat]:
                 continue
             count = equal // period + 1
             if count >= LEAST_REPEATS:
-                yield _aligned(i - equal, equal % period, period, count, starts)
+                found = _aligned(i - equal, equal % period, period, count, starts)
+                if period >= LEAST_PERIOD or _each_starts(found, starts):
+                    yield found
             equal = 0
 
 
@@ -56,3 +58,9 @@ def _aligned(first: int, slack: int, period: int, count: int, starts: Sequence[b
     """The repeat moved by at most `slack` to an item where a stretch had better begin."""
     shift = next((s for s in range(slack + 1) if starts[first + s]), 0)
     return Repeat(first + shift, period, count)
+
+
+def _each_starts(repeat: Repeat, starts: Sequence[bool]) -> bool:
+    """Whether something begins in every stretch."""
+    firsts = range(repeat.start, repeat.end, repeat.period)
+    return all(any(starts[first : first + repeat.period]) for first in firsts)

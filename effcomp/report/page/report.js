@@ -99,11 +99,17 @@ function pan(view, x, y) {
   return moved;
 }
 
+// How much of the drawing's width the details leave to be seen.
+function uncovered(view) {
+  const { left, right } = view.svg.getBoundingClientRect();
+  return Math.max(200, (details.hidden ? right : Math.min(right, details.getBoundingClientRect().left)) - left);
+}
+
 function centre(view, node) {
   const [x, y] = node.getAttribute("transform").match(/-?[\d.]+/g).map(Number);
   const box = node.querySelector(".box");
   if (view.scale < 0.5) view.scale = 0.9;
-  view.x = view.svg.clientWidth / 2 - (x + box.getAttribute("width") / 2) * view.scale;
+  view.x = uncovered(view) / 2 - (x + box.getAttribute("width") / 2) * view.scale;
   view.y = view.svg.clientHeight / 2 - (y + box.getAttribute("height") / 2) * view.scale;
   show(view);
 }
@@ -111,7 +117,7 @@ function centre(view, node) {
 function reveal(view, node) {
   const box = node.getBoundingClientRect();
   const frame = view.svg.getBoundingClientRect();
-  if (box.left < frame.left || box.right > frame.right || box.top < frame.top || box.bottom > frame.bottom) centre(view, node);
+  if (box.left < frame.left || box.right > frame.left + uncovered(view) || box.top < frame.top || box.bottom > frame.bottom) centre(view, node);
 }
 
 function steer(view) {
@@ -175,7 +181,6 @@ function clear() {
 function close() {
   clear();
   details.hidden = true;
-  document.body.classList.remove("open");
   history.replaceState(null, "", location.pathname + location.search);
 }
 
@@ -239,7 +244,6 @@ function tell(node, chosen, reads, feeds) {
   details.replaceChildren(...parts);
   details.hidden = false;
   details.scrollTop = 0;
-  document.body.classList.add("open");
 }
 
 function codeLine(text) {
@@ -280,7 +284,7 @@ function neighbours(title, nodes) {
       selectNode(index);
       centre(views[current], nodeAt(index));
     };
-    return make("button", { type: "button", onclick: go }, make("span", {}, make("i", { class: `dot ${kind}` }), title), make("small", {}, detail), make("small", {}, scope));
+    return make("button", { type: "button", onclick: go }, make("i", { class: `dot ${kind}` }), make("span", {}, title, make("small", {}, [detail, scope].filter(Boolean).join("  "))));
   });
   return [make("h3", {}, title), make("div", { class: "near" }, ...buttons)];
 }
