@@ -10,6 +10,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from effcomp.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from effcomp.ahead import compile
     from effcomp.api import backend, reset
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from effcomp.runtime.opening import load
 
 __all__ = ["CompiledModel", "Config", "backend", "compile", "explain", "load", "reset"]
-__version__ = "0.1.0"
 
 _HOMES = {
     "CompiledModel": "effcomp.runtime.model",

@@ -9,7 +9,6 @@ from torch import nn
 from torch.export import ExportedProgram
 from torch.utils._pytree import tree_leaves
 
-import effcomp
 from effcomp.ahead.signature import signature_of
 from effcomp.ahead.weights import bind_weights
 from effcomp.api import Compilation, build_plan, device_of, pipeline_of, target_of
@@ -25,6 +24,7 @@ from effcomp.runtime.kernels import build_cubins
 from effcomp.runtime.model import CompiledModel
 from effcomp.runtime.program import analyze
 from effcomp.target import Target
+from effcomp.version import __version__
 
 __all__ = ["compile"]
 
@@ -65,7 +65,7 @@ def compile(
     records = [_compile_for(target, captured, config) for target in dict.fromkeys(chosen)]
     manifest = Manifest(
         name=captured.graph.name,
-        versions=Versions(effcomp.__version__, torch.__version__, _triton_version()),
+        versions=Versions(__version__, torch.__version__, _triton_version()),
         signature=signature_of(program, captured, model),
         bindings=bindings,
         targets={r.target.name: TargetEntry(config.cuda_graphs, config.regions) for r in records},

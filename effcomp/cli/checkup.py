@@ -10,9 +10,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from effcomp import __version__
 from effcomp.cli.console import size_text
 from effcomp.target import TARGETS, Target
+from effcomp.version import __version__
 
 __all__ = ["Finding", "examine"]
 

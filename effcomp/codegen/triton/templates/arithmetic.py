@@ -82,6 +82,26 @@ def square_root(x):
 
 
 @triton.jit
+def power_of_two(n):
+    """2.0 ** n in float32, for -127 < n < 128."""
+    return ((n + 127) << 23).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def exp(x):
+    """e ** x; 2 ** (x / ln 2) alone would be off by the rounding of that quotient, |x| times."""
+    if x.dtype == tl.float64:
+        return tl.exp(x)
+    else:
+        whole = tl.clamp(tl.floor(x * 1.4426950408889634 + 0.5), -150.0, 129.0)
+        rest = tl.fma(whole, -0.693145751953125, x)  # ln 2, its first 16 bits and the rest
+        rest = tl.fma(whole, -1.4286068202862268e-6, rest)
+        found = tl.exp2(rest * 1.4426950408889634)
+        half = whole.to(tl.int32) >> 1  # 2 ** 128 alone is beyond the range
+        return found * power_of_two(half) * power_of_two(whole.to(tl.int32) - half)
+
+
+@triton.jit
 def expm1(x):
     if x.dtype == tl.float64:
         tail = 1 / 6227020800 + x * (1 / 87178291200 + x / 1307674368000)
