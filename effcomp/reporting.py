@@ -14,7 +14,9 @@ from effcomp.compilation import Compilation
 from effcomp.ir import Graph, Op, print_graph
 from effcomp.ir.text import name_values, print_attr
 from effcomp.passes.grouping.sizes import TYPICAL_SIZE
+from effcomp.plan.cubin import Cubin
 from effcomp.plan.expressions import evaluate
+from effcomp.plan.resources import resources_of
 from effcomp.plan.schema import (
     CallStep,
     Cost,
@@ -54,10 +56,13 @@ _PACKAGES = ("effcomp", "torch", "triton")
 Sizes = Mapping[str, int]
 
 
-def report_of(record: Compilation, sizes: Sizes | None = None) -> GraphReport:
+def report_of(
+    record: Compilation, sizes: Sizes | None = None, cubins: Sequence[Cubin] = ()
+) -> GraphReport:
     """What was done to one graph, for `sizes`: those it ran with last unless given.
 
-    A size that nothing has told is taken for 512, and named in `assumed`.
+    A size that nothing has told is taken for 512, and named in `assumed`. `cubins` are kernels of
+    the plan that have been compiled: they tell what they take of a processor.
     """
     plan, captured = record.plan, record.captured.graph
     known = sizes or (record.executable.last_sizes if record.executable else {})
@@ -79,7 +84,7 @@ def report_of(record: Compilation, sizes: Sizes | None = None) -> GraphReport:
         stages=_stages(stages),
         program=_program(stages[-1].graph) if stages else ProgramReport((), (), ()),
         groups=_groups(plan, full, target),
-        kernels=_kernels(plan),
+        kernels=_kernels(plan, cubins),
         refusals=_refusals(record.run),
         matches=dict(record.run.counts) if record.run else {},
         notes=(*plan.notes, *(record.executable.notes if record.executable else ())),
@@ -234,12 +239,19 @@ def _is_half(plan: Plan, step: Step) -> bool:
     return any(plan.buffers[id].spec.dtype in ("bf16", "f16") for id in touched(step))
 
 
-def _kernels(plan: Plan) -> tuple[KernelReport, ...]:
+def _kernels(plan: Plan, cubins: Sequence[Cubin]) -> tuple[KernelReport, ...]:
     launches = Counter(step.kernel for step in plan.steps if not isinstance(step, CallStep))
-    return tuple(_kernel(kernel, launches[kernel.digest]) for kernel in plan.kernels)
+    compiled: dict[str, list[Cubin]] = {}
+    for cubin in cubins:
+        compiled.setdefault(cubin.facts.kernel, []).append(cubin)
+    return tuple(
+        _kernel(kernel, launches[kernel.digest], compiled.get(kernel.digest, ()))
+        for kernel in plan.kernels
+    )
 
 
-def _kernel(kernel: Kernel, launches: int) -> KernelReport:
+def _kernel(kernel: Kernel, launches: int, cubins: Sequence[Cubin]) -> KernelReport:
+    """A kernel, with the most that any of its specialisations takes."""
     if isinstance(kernel, TritonKernel):
         source = kernel.source
         options = {
@@ -250,7 +262,18 @@ def _kernel(kernel: Kernel, launches: int) -> KernelReport:
     else:
         source = "\n".join((*map(print_call, kernel.calls), f"return {_ids(kernel.outputs)}"))
         options = {"inputs": str(kernel.inputs)}
-    return KernelReport(kernel.digest, kernel.kind, kernel.function, source, options, launches)
+    stated = [found for cubin in cubins if (found := resources_of(cubin.code))]
+    return KernelReport(
+        digest=kernel.digest,
+        kind=kernel.kind,
+        function=kernel.function,
+        source=source,
+        options=options,
+        launches=launches,
+        registers=max((one.registers for one in stated), default=None),
+        stack_bytes=max((one.stack_bytes for one in stated), default=None),
+        shared_bytes=max((cubin.facts.shared for cubin in cubins), default=None),
+    )
 
 
 def _ids(ids: Sequence[int]) -> str:

@@ -223,9 +223,9 @@ def _resources(kernel: KernelReport) -> list[str]:
     found: list[str] = []
     if kernel.registers is not None:
         found.append(f"{kernel.registers} registers")
-    if kernel.spills:
-        found.append(f"{kernel.spills} spills")
-    if kernel.shared_bytes is not None:
+    if kernel.stack_bytes:
+        found.append(f"{show_bytes(kernel.stack_bytes)} of stack")
+    if kernel.shared_bytes:
         found.append(f"{show_bytes(kernel.shared_bytes)} shared")
     return found
 

@@ -118,7 +118,11 @@ class GroupReport:
 
 @dataclass(frozen=True, config=_STRICT)
 class KernelReport:
-    """One distinct kernel. Registers a thread and shared bytes a block, where it was compiled."""
+    """One distinct kernel; what it takes of a processor, where it was compiled.
+
+    Registers and stack are a thread's (a stack holds what did not fit into registers), shared
+    memory is a block's.
+    """
 
     digest: str
     kind: str  # "triton" or "region"
@@ -127,7 +131,7 @@ class KernelReport:
     options: Mapping[str, str]
     launches: int
     registers: int | None = None
-    spills: int | None = None
+    stack_bytes: int | None = None
     shared_bytes: int | None = None
 
 

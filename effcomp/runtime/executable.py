@@ -56,6 +56,11 @@ class Executable:
         self._lock = threading.RLock()
 
     @property
+    def device(self) -> torch.device:
+        """What the plan runs on."""
+        return self._machine.device
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What ran otherwise than the plan asked for, each remark with its count."""
         return self._machine.notes.lines()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import effcomp
-from effcomp.api import recording
+from effcomp.api import Compilation, recording
 from effcomp.report.schema import Report
 from effcomp.reporting import report_of, source_lines, versions
 from tests.report.stacked import Stack
@@ -20,14 +20,18 @@ def cpu_report() -> Report:
 
 
 @pytest.fixture(scope="session")
-def gpu_report() -> Report:
+def gpu_record() -> Compilation:
     """The same model planned for cuda:90; its kernels run in Triton's interpreter."""
-    model = Stack()
     torch.compiler.reset()
     with recording() as found, torch.no_grad():
         options = {"target": "cuda:90"}
-        torch.compile(model, backend="effcomp", options=options)(torch.randn(3, 16))
-    graphs = tuple(map(report_of, found))
+        torch.compile(Stack(), backend="effcomp", options=options)(torch.randn(3, 16))
+    return found[0]
+
+
+@pytest.fixture(scope="session")
+def gpu_report(gpu_record: Compilation) -> Report:
+    graphs = (report_of(gpu_record),)
     return Report(
-        graphs=graphs, title="Stack", versions=versions(), sources=source_lines(graphs, model)
+        graphs=graphs, title="Stack", versions=versions(), sources=source_lines(graphs, Stack)
     )

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
 import torch
 
+from effcomp.api import Compilation
 from effcomp.errors import ReportError
 from effcomp.report.schema import Report
+from effcomp.reporting import report_of
+from effcomp.runtime.kernels import build_cubins
+from effcomp.runtime.program import analyze
 from tests.report.stacked import BLOCKS
 
 
@@ -92,3 +98,26 @@ def test_sizes_that_no_call_told_are_named(gpu_report: Report) -> None:
 def test_a_report_is_not_written_where_it_cannot_be(cpu_report: Report, tmp_path: Path) -> None:
     with pytest.raises(ReportError, match=r"cannot write the report to .*: No such file"):
         cpu_report.to_html(tmp_path / "missing" / "report.html")
+
+
+@pytest.mark.slow
+def test_what_kernels_take_is_what_nvidias_tool_says(
+    gpu_record: Compilation, tmp_path: Path
+) -> None:
+    nvidia = pytest.importorskip("triton.backends.nvidia", reason="needs Triton")
+    tool = Path(nvidia.__path__[0]) / "bin" / "cuobjdump"
+    if not tool.exists():
+        pytest.skip(f"this Triton brings no {tool.name}")
+    cubins = build_cubins(analyze(gpu_record.plan), 90)
+    graph = report_of(gpu_record, cubins=cubins)
+    kernels = {kernel.digest: kernel for kernel in graph.kernels}
+    path = tmp_path / "kernel.cubin"
+    for cubin in cubins:
+        path.write_bytes(cubin.code)
+        command = [str(tool), "--dump-resource-usage", str(path)]
+        run = subprocess.run(command, capture_output=True, text=True, check=True)
+        stated = re.search(r"REG:(\d+) STACK:(\d+)", run.stdout)
+        assert stated is not None
+        kernel = kernels[cubin.facts.kernel]
+        assert (kernel.registers, kernel.stack_bytes) == tuple(map(int, stated.groups()))
+        assert kernel.shared_bytes == cubin.facts.shared
