@@ -4,8 +4,8 @@ Bytes, FLOPs and seconds are of one call with the sizes in `GraphReport.sizes`.
 """
 
 import functools
-from collections.abc import Mapping
-from dataclasses import field
+from collections.abc import Mapping, Sequence
+from dataclasses import field, replace
 from pathlib import Path
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -203,6 +203,11 @@ class GraphReport:
         """Ops captured, modelled or not."""
         return self.modelled + sum(one.count for one in self.unmodelled)
 
+    def with_times(self, seconds: Sequence[float]) -> "GraphReport":
+        """The report with a measured time for each step."""
+        timed = zip(self.groups, seconds, strict=True)
+        return replace(self, groups=tuple(replace(group, measured=s) for group, s in timed))
+
 
 @dataclass(frozen=True, config=_STRICT)
 class SourceLines:
@@ -231,6 +236,11 @@ class Report:
         from effcomp.report.text import report_text
 
         return report_text(self)
+
+    def with_times(self, target: str, seconds: Sequence[float]) -> "Report":
+        """The report with a measured time for each step of the graph for `target`."""
+        graphs = (g.with_times(seconds) if g.target == target else g for g in self.graphs)
+        return replace(self, graphs=tuple(graphs))
 
     def to_json(self) -> str:
         """The report as JSON; equal reports give equal text."""

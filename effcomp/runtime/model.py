@@ -15,6 +15,7 @@ from effcomp.plan.signature import Signature
 from effcomp.runtime.calling import Caller, build_result
 from effcomp.runtime.executable import Executable
 from effcomp.runtime.loading import load as load_plan
+from effcomp.runtime.profiling import profiling
 from effcomp.runtime.saving import stored_tensors
 from effcomp.target import TARGETS, fitting_target
 
@@ -54,6 +55,16 @@ class CompiledModel:
         for port, index in self._ports:
             given[port] = inputs[index]
         return build_result(self.signature.result, executable(given))
+
+    def profile(self, *args: Any, **kwargs: Any) -> tuple[float, ...]:
+        """Call the model, and return the seconds that each step of the plan took.
+
+        Call it once before: the first call of all binds memory, and libraries make themselves
+        ready. State that the model keeps advances as it does with any call.
+        """
+        with profiling() as times:
+            self(*args, **kwargs)
+        return times[self._executable]
 
     @property
     def signature(self) -> Signature:

@@ -138,3 +138,15 @@ def test_model_explorer_gets_every_op_and_every_edge(gpu_report: Report) -> None
     assert any(layer.startswith("blocks/2/") for layer in layers)
     assert set(graph["groupNodeAttributes"]) - {""} <= set(layers)
     assert json.loads(json.dumps(found)) == found
+
+
+def test_measured_times_take_the_place_of_estimates(cpu_report: Report) -> None:
+    (graph,) = cpu_report.graphs
+    measured = cpu_report.with_times("cpu", [0.001] * len(graph.groups))
+    assert cpu_report.with_times("cuda:90", []) == cpu_report
+    assert {group.measured for group in measured.graphs[0].groups} == {0.001}
+    assert "Estimated time of a call" in render(cpu_report)
+    text = render(measured)
+    assert "Measured time of a call" in text
+    assert f"{len(graph.groups)} ms" in text
+    assert Report.from_json(measured.to_json()) == measured
