@@ -264,7 +264,7 @@ function facts(node, chosen, step) {
     ["Share", `${percent(step.share * count)} of the call${count > 1 ? `, in ${count} blocks` : ""}`],
     ["Moves", step.bytes],
     ["Computes", step.flops],
-    ["Step", String(chosen) + (node.repeats.length ? `; alike: ${node.repeats.map((one) => one[0]).join(", ")}` : "")],
+    ["Step", String(chosen) + (node.repeats.length ? `; the same at ${shortened(node.repeats.map((one) => one[0]))}` : "")],
   ];
   const list = make("dl");
   for (const [name, value] of rows) if (value) list.append(make("dt", {}, name), make("dd", {}, value));
@@ -273,6 +273,10 @@ function facts(node, chosen, step) {
     list.append(make("dt", {}, "Steps"), make("dd", { class: "links" }, ...others));
   }
   return list;
+}
+
+function shortened(numbers) {
+  return numbers.length <= 7 ? numbers.join(", ") : `${numbers.slice(0, 5).join(", ")}, \u2026, ${numbers.at(-1)}`;
 }
 
 function neighbours(title, nodes) {
