@@ -3,7 +3,7 @@
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from effcomp.report.folding import Repeat, find_repeats
 from effcomp.report.layered import Point, place
@@ -84,8 +84,9 @@ class _Segment:
 
 def draw(graph: GraphReport) -> Drawing:
     """Lay out a graph. Empty where the report holds no program."""
-    flow = _Flow.of(graph)
-    nodes, links, segments = _fold(graph, flow)
+    sketch = _fold(graph, _Flow.of(graph))
+    links = _with_outputs(sketch)
+    nodes, segments = tuple(sketch.nodes), sketch.segments
     if not nodes:
         return Drawing((), (), (), (), 0.0, 0.0)
     layers, gaps = _layers(segments, links, len(nodes))
@@ -141,50 +142,97 @@ class _Flow:
         return cls(program, found, reads, returns, last)
 
 
-def _fold(
-    graph: GraphReport, flow: _Flow
-) -> tuple[tuple[Node, ...], set[tuple[int, int]], list[_Segment]]:
-    """Nodes, links between them that lead forwards, and the stretches they stand in."""
-    program = flow.program
-    ops = sorted(flow.steps)
+@dataclass(slots=True)
+class _Sketch:
+    """The drawing before anything has its place; `node_of` knows ops, and inputs as -1 - i."""
+
+    graph: GraphReport
+    flow: _Flow
+    nodes: list[Node] = field(default_factory=list[Node])
+    segments: list[_Segment] = field(default_factory=list[_Segment])
+    node_of: dict[int, int] = field(default_factory=dict[int, int])
+
+    def add(self, node: Node, op: int) -> int:
+        self.node_of[op] = len(self.nodes)
+        self.nodes.append(node)
+        return len(self.nodes) - 1
+
+    def add_run(self, ops: Sequence[int]) -> None:
+        """Ops in order, in a stretch for each block."""
+        ids = [self.add(_node(self.graph, self.flow, op, ()), op) for op in ops]
+        self.segments += _blocks(ids, [_block(self.flow.program.ops[op].scope) for op in ops])
+
+    def add_repeat(self, ops: Sequence[int], period: int) -> None:
+        """The first of several equal stretches; the ops of the others are drawn as its."""
+        ids: list[int] = []
+        for i, op in enumerate(ops[:period]):
+            alike = ops[i + period :: period]
+            ids.append(self.add(_node(self.graph, self.flow, op, alike), op))
+            self.node_of.update(dict.fromkeys(alike, ids[-1]))
+        ends = (ops[:period], ops[-period:])
+        first, last = (_main_block([self.flow.program.ops[op].scope for op in e]) for e in ends)
+        self.segments.append(_Segment(_range(first, last), len(ops) // period, tuple(ids)))
+
+    def links(self) -> set[tuple[int, int]]:
+        """Links that lead forwards; what one block hands to the next one alike leads back."""
+        found = {
+            (self.node_of[source], self.node_of[op])
+            for op, sources in self.flow.reads.items()
+            for source in sources
+            if source in self.node_of
+        }
+        return {(source, target) for source, target in found if source < target}
+
+    def settle_inputs(self) -> None:
+        """Put each input into the stretch that reads it first, or above the first of all."""
+        home = {node: i for i, segment in enumerate(self.segments) for node in segment.nodes}
+        held: dict[int, list[int]] = {}
+        readers: dict[int, int] = {}
+        for source, target in sorted(self.links(), reverse=True):
+            readers[source] = target
+        for input_, node in self.node_of.items():
+            if input_ < 0:
+                held.setdefault(home.get(readers.get(node, -1), 0), []).append(node)
+        for i in held.keys() - {0}:
+            one = self.segments[i]
+            self.segments[i] = replace(one, nodes=(*held[i], *one.nodes))
+        if 0 in held:
+            self.segments.insert(0, _Segment("", 1, tuple(held[0])))
+
+
+def _fold(graph: GraphReport, flow: _Flow) -> _Sketch:
+    """Nodes for inputs, ops and outputs, in the stretches that they stand in."""
+    program, ops = flow.program, sorted(flow.steps)
     blocks = [_block(program.ops[op].scope) for op in ops]
     starts = [i == 0 or blocks[i] != blocks[i - 1] for i in range(len(ops))]
-    signatures = [_signature(graph, flow.steps[op]) for op in ops]
-    repeats = find_repeats(signatures, starts)
-    inputs = sorted({s for op in ops for s in flow.reads[op] if s < 0} | set(flow.returns), key=abs)
-    inputs = [s for s in inputs if s < 0]
-    node_of: dict[int, int] = {source: i for i, source in enumerate(inputs)}
-    nodes = [_input(program, source) for source in inputs]
-    segments = [_Segment("", 1, tuple(range(len(nodes))))]
+    repeats = find_repeats([_signature(graph, flow.steps[op]) for op in ops], starts)
+    again = {ops[i] for one in repeats for i in range(one.start + one.period, one.end)}
+    read = {s for op, sources in flow.reads.items() if op not in again for s in sources}
+    sketch = _Sketch(graph, flow)
+    for source in sorted(read | set(flow.returns), reverse=True):
+        if source < 0:
+            sketch.add(_input(program, source), source)
     for repeat, stretch in _stretches(len(ops), repeats):
-        period = repeat.period if repeat else len(stretch)
-        ids: list[int] = []
-        for i in stretch[:period]:
-            node_of[ops[i]] = len(nodes)
-            ids.append(len(nodes))
-            alike = [ops[j] for j in stretch[(i - stretch[0]) + period :: period]] if repeat else []
-            nodes.append(_node(graph, flow, ops[i], alike))
-        for i in stretch[period:]:
-            node_of[ops[i]] = node_of[ops[stretch[(i - stretch[0]) % period]]]
+        chosen = [ops[i] for i in stretch]
         if repeat:
-            names = [_common_block(blocks, stretch[k * period :][:period]) for k in
-                     (0, repeat.count - 1)]  # fmt: skip
-            segments.append(_Segment(_range(*names), repeat.count, tuple(ids)))
+            sketch.add_repeat(chosen, repeat.period)
         else:
-            segments += _blocks(ids, [blocks[i] for i in stretch])
-    links = {
-        (node_of[source], node_of[op])
-        for op in ops
-        for source in flow.reads[op]
-        if node_of[source] < node_of[op]
-    }
-    if flow.returns or flow.last_steps:
-        count = len(program.outputs)
-        title = "output" if count == 1 else f"{count} outputs"
-        links |= {(node_of[source], len(nodes)) for source in flow.returns}
-        segments.append(_Segment("", 1, (len(nodes),)))
-        nodes.append(Node(title, _type(program, program.outputs), "output", -1, flow.last_steps))
-    return tuple(nodes), links, [s for s in segments if s.nodes]
+            sketch.add_run(chosen)
+    sketch.settle_inputs()
+    return sketch
+
+
+def _with_outputs(sketch: _Sketch) -> set[tuple[int, int]]:
+    """Add a node for what is returned. Returns all links."""
+    links, flow, program = sketch.links(), sketch.flow, sketch.flow.program
+    if not flow.returns and not flow.last_steps:
+        return links
+    count, last = len(program.outputs), len(sketch.nodes)
+    title = "output" if count == 1 else f"{count} outputs"
+    kind = _type(program, program.outputs)
+    sketch.nodes.append(Node(title, kind, "output", -1, flow.last_steps))
+    sketch.segments.append(_Segment("", 1, (last,)))
+    return links | {(sketch.node_of[source], last) for source in flow.returns}
 
 
 def _stretches(
@@ -223,9 +271,9 @@ def _block(scope: str) -> str:
     return found.group() if found else ""
 
 
-def _common_block(blocks: Sequence[str], places: Sequence[int]) -> str:
-    """The block that most of these ops are in."""
-    named = [blocks[i] for i in places if blocks[i]]
+def _main_block(scopes: Sequence[str]) -> str:
+    """The block that most of these modules are in."""
+    named = [block for scope in scopes if (block := _block(scope))]
     return max(named, key=named.count, default="repeated")
 
 

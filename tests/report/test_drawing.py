@@ -14,7 +14,7 @@ from effcomp.report.diffs import diff, op_texts, stage_diffs
 from effcomp.report.drawing import draw
 from effcomp.report.folding import find_repeats
 from effcomp.report.layered import NODE_GAP, place
-from effcomp.report.schema import Report
+from effcomp.report.schema import Report, ValueReport
 from tests.report.stacked import BLOCKS
 
 
@@ -153,3 +153,24 @@ def test_rates_have_prefixes() -> None:
         "0.1 FLOP/s", "1 FLOP/s", "10 kFLOP/s", "1 TFLOP/s",
     ]  # fmt: skip
     assert show_rate(4.26e12, "B/s") == "4.26 TB/s"
+
+
+def test_inputs_stand_by_the_block_that_reads_them(gpu_report: Report) -> None:
+    """A cache for each block: those of the blocks that are not drawn are not drawn either."""
+    (graph,) = gpu_report.graphs
+    program = graph.program
+    caches = tuple(ValueReport(f"cache_{i}", "f32[3, 16]") for i in range(BLOCKS))
+    ops = tuple(
+        replace(op, reads=(*op.reads, f"cache_{op.scope.split('.')[1]}"))
+        if op.scope.endswith(".down")
+        else op
+        for op in program.ops
+    )
+    program = replace(program, params=(*program.params, *caches), ops=ops)
+    drawing = draw(replace(graph, program=program))
+    drawn = {node.title: box for node, box in zip(drawing.nodes, drawing.boxes, strict=True)}
+    (folded,) = [cluster.box for cluster in drawing.clusters if cluster.count > 1]
+    shown = [title for title in drawn if title.startswith("cache_")]
+    assert len(shown) == 1
+    assert folded.y < drawn[shown[0]].y < folded.y + folded.height
+    assert drawn["x"].y < folded.y
