@@ -151,6 +151,7 @@ class _Sketch:
     nodes: list[Node] = field(default_factory=list[Node])
     segments: list[_Segment] = field(default_factory=list[_Segment])
     node_of: dict[int, int] = field(default_factory=dict[int, int])
+    again: set[int] = field(default_factory=set[int])  # ops drawn as those of another block
 
     def add(self, node: Node, op: int) -> int:
         self.node_of[op] = len(self.nodes)
@@ -169,17 +170,21 @@ class _Sketch:
             alike = ops[i + period :: period]
             ids.append(self.add(_node(self.graph, self.flow, op, alike), op))
             self.node_of.update(dict.fromkeys(alike, ids[-1]))
+            self.again.update(alike)
         ends = (ops[:period], ops[-period:])
         first, last = (_main_block([self.flow.program.ops[op].scope for op in e]) for e in ends)
         self.segments.append(_Segment(_range(first, last), len(ops) // period, tuple(ids)))
 
     def links(self) -> set[tuple[int, int]]:
-        """Links that lead forwards; what one block hands to the next one alike leads back."""
+        """Links that lead forwards: what one block hands to the next one alike leads back.
+
+        Of inputs, a block that is drawn as another has its own, and shows those of the other.
+        """
         found = {
             (self.node_of[source], self.node_of[op])
             for op, sources in self.flow.reads.items()
             for source in sources
-            if source in self.node_of
+            if source in self.node_of and not (source < 0 and op in self.again)
         }
         return {(source, target) for source, target in found if source < target}
 

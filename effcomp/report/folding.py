@@ -4,7 +4,9 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 LEAST_REPEATS = 3
-LEAST_PERIOD = 4  # for stretches that no module begins in: three equal projections are no block
+# For stretches in which no module begins: three equal projections are no block, many equal are.
+LEAST_PERIOD = 4
+MANY_REPEATS = 7
 LONGEST_PERIOD = 400
 
 
@@ -49,7 +51,8 @@ def _candidates(ids: Sequence[int], starts: Sequence[bool]) -> Iterator[Repeat]:
             count = equal // period + 1
             if count >= LEAST_REPEATS:
                 found = _aligned(i - equal, equal % period, period, count, starts)
-                if period >= LEAST_PERIOD or _each_starts(found, starts):
+                long = period >= LEAST_PERIOD or count >= MANY_REPEATS
+                if long or _each_starts(found, starts):
                     yield found
             equal = 0
 

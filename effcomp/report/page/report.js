@@ -416,7 +416,7 @@ document.querySelector(".bar nav").addEventListener("click", (event) => {
   const link = event.target.closest("a");
   if (!link) return;
   event.preventDefault();
-  article()?.querySelector(`[data-section="${link.hash.slice(1)}"]`)?.scrollIntoView({ behavior: "smooth" });
+  article()?.querySelector(`[data-section="${link.hash.slice(1)}"]`)?.scrollIntoView({ behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
 });
 
 function open(index) {
