@@ -42,7 +42,9 @@ class CompiledModel:
         *,
         progress: bool | None = None,
         remarks: Sequence[str] = (),
+        prepare: bool = True,
     ) -> None:
+        """Without `prepare` nothing is loaded on the device before the first call."""
         self._artifact, self._weights, self._progress = artifact, weights, progress
         self._remarks = tuple(remarks)
         self._caller = Caller(artifact.manifest.name, artifact.manifest.signature)
@@ -50,7 +52,7 @@ class CompiledModel:
         self._base: dict[str, torch.Tensor] = {}  # of what an adapter has changed
         self._lock = threading.RLock()
         self._bind()
-        if target_for(artifact.manifest.targets, self.device) is not None:
+        if prepare and target_for(artifact.manifest.targets, self.device) is not None:
             self._load()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
