@@ -1,7 +1,8 @@
-"""The doors: a graph or a model in, MLIR text out."""
+"""What users call: a graph or a model in, MLIR text out."""
 
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
+from types import ModuleType
 from typing import Any, Literal, get_args
 
 import torch
@@ -38,30 +39,31 @@ def export(
     """
     if dialect not in DIALECTS:
         raise MlirError(f"no MLIR dialect {dialect!r}; there are: {', '.join(DIALECTS)}")
-    if find_spec("torch_mlir") is None:
-        raise MlirError("exporting to MLIR needs torch-mlir: pip install 'effcomp[mlir]'")
-    from effcomp.mlir import lowering
-
-    traced = trace(functional(graph), lowering.decompositions())
+    lowering, traced = _traced(graph)
     arguments = graph.params if weights is None else _embed(traced, graph, weights)
     try:
         text = lowering.lower(traced, dialect)
     except MlirError as error:
-        takes = [d for d in DIALECTS if d != dialect and _is_taken(traced, d)]
+        takes = [d for d in DIALECTS if d != dialect and lowering.takes(traced, d)]
         way_out = f"{', '.join(takes)} can" if takes else "no dialect can"
         raise MlirError(f"{dialect} cannot take the graph: {error}; {way_out}") from error
     names = ", ".join(f"%arg{i} {v.hint or 'unnamed'}" for i, v in enumerate(arguments))
     return f"// Written by effcomp: @main({names})\n{text}"
 
 
-def _is_taken(traced: torch.fx.GraphModule, dialect: str) -> bool:
+def dialects_of(graph: Graph) -> tuple[Dialect, ...]:
+    """The dialects that take a graph. Raises MlirError where it cannot even be traced."""
+    lowering, traced = _traced(graph)
+    return tuple(d for d in DIALECTS if lowering.takes(traced, d))
+
+
+def _traced(graph: Graph) -> tuple[ModuleType, torch.fx.GraphModule]:
+    """torch-mlir's half of this package, and the graph as it reads graphs."""
+    if find_spec("torch_mlir") is None:
+        raise MlirError("exporting to MLIR needs torch-mlir: pip install 'effcomp[mlir]'")
     from effcomp.mlir import lowering
 
-    try:
-        lowering.lower(traced, dialect)
-    except MlirError:
-        return False
-    return True
+    return lowering, trace(functional(graph), lowering.decompositions())
 
 
 def _embed(
