@@ -10,18 +10,25 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from effcomp.version import __version__ as __version__
+
 if TYPE_CHECKING:
+    from effcomp.ahead import compile
     from effcomp.api import backend, reset
     from effcomp.config import Config
     from effcomp.explanation import explain
+    from effcomp.runtime.model import CompiledModel
+    from effcomp.runtime.opening import load
 
-__all__ = ["Config", "backend", "explain", "reset"]
-__version__ = "0.1.0"
+__all__ = ["CompiledModel", "Config", "backend", "compile", "explain", "load", "reset"]
 
 _HOMES = {
+    "CompiledModel": "effcomp.runtime.model",
     "Config": "effcomp.config",
     "backend": "effcomp.api",
+    "compile": "effcomp.ahead",
     "explain": "effcomp.explanation",
+    "load": "effcomp.runtime.opening",
     "reset": "effcomp.api",
 }
 

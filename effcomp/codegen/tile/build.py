@@ -166,7 +166,8 @@ class Builder:
     def select(self, condition: TileValue, a: Operand, b: Operand) -> TileValue:
         """`a` where the condition holds, else `b`; f(a), f(b) => f of the one or the other."""
         x, y = self._computed.get(a), self._computed.get(b)
-        if x and y and (x.op, x.attrs, len(x.operands)) == (y.op, y.attrs, 1):
+        same = x and y and (x.op, x.attrs, len(x.operands)) == (y.op, y.attrs, 1)
+        if x and y and same and x.op != "swap":  # which looks at another lane's condition
             (one,), (other,) = x.operands, y.operands
             if one.dtype == other.dtype:
                 return self.compute(x.op, a.dtype, (self.select(condition, one, other),), x.attrs)

@@ -122,7 +122,10 @@ class Inside:
 
 @dataclass(frozen=True, slots=True)
 class Compute:
-    """Elementwise arithmetic: `op` is an elementwise op of the IR, "cast" or "round"."""
+    """Elementwise arithmetic: `op` is an elementwise op of the IR, "cast" or "round".
+
+    "swap" alone looks beyond its lane: neighbours along the last vector axis are exchanged.
+    """
 
     result: TileValue
     op: str
