@@ -26,7 +26,7 @@ from effcomp.runtime.program import analyze
 from effcomp.target import Target
 from effcomp.version import __version__
 
-__all__ = ["compile"]
+__all__ = ["compile", "export_program"]
 
 # What torch.export raises for a model that it cannot trace.
 _REFUSALS = (RuntimeError, TypeError, ValueError, AssertionError, NotImplementedError, KeyError)
@@ -55,7 +55,7 @@ def compile(
     config = config if isinstance(config, Config) else Config.from_user(None, config)
     if isinstance(targets, str):
         raise ConfigError(f"targets are a list of names, such as [{targets!r}]")
-    program = decompose_exported(_export(model, args, kwargs, dynamic_shapes))
+    program = decompose_exported(export_program(model, args, kwargs, dynamic_shapes))
     title = snake_case(type(model).__name__) if isinstance(model, nn.Module) else ""
     captured = import_exported(program, title)
     bindings, entries, tensors = bind_weights(program, captured)
@@ -80,19 +80,20 @@ def compile(
     return CompiledModel(artifact, tensors, device, progress=config.progress)
 
 
-def _export(
+def export_program(
     model: nn.Module | ExportedProgram,
     args: Sequence[Any],
     kwargs: Mapping[str, Any] | None,
     dynamic_shapes: Any,
 ) -> ExportedProgram:
+    """The model as torch.export sees it. Raises CaptureError where it does not, and ConfigError."""
     if isinstance(model, ExportedProgram):
         if args or kwargs or dynamic_shapes is not None:
             raise ConfigError("an exported program has its arguments already: pass it alone")
         return model
     if not isinstance(model, nn.Module):
         raise ConfigError(
-            f"effcomp.compile takes a module or an exported program, not a {type(model).__name__}"
+            f"effcomp takes a module or an exported program, not a {type(model).__name__}"
         )
     try:
         with torch.no_grad():

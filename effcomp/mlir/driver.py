@@ -8,25 +8,30 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind
 
-from effcomp.capture import Captured
-from effcomp.capture.exported import capture_exported
-from effcomp.errors import MlirError
-from effcomp.ir import Graph, Value
+from effcomp.ahead.compile import export_program
+from effcomp.ahead.weights import bind_weights
+from effcomp.capture import decompose_exported, import_exported, snake_case
+from effcomp.errors import MlirError, nearest
+from effcomp.ir import Graph, Value, parse_graph
 from effcomp.mlir.functional import functional
 from effcomp.mlir.tracing import trace
 from effcomp.passes import PASSES
+from effcomp.plan.manifest import FromWeight
 from effcomp.rewrite import parse_pipeline
+from effcomp.runtime.model import CompiledModel
 
 Dialect = Literal["linalg", "raw", "stablehlo", "torch", "tosa"]
 DIALECTS: tuple[Dialect, ...] = get_args(Dialect)
 
 
 def export(
-    graph: Graph, dialect: Dialect = "linalg", *, weights: Sequence[Tensor] | None = None
+    source: Graph | CompiledModel,
+    dialect: Dialect = "linalg",
+    *,
+    weights: Sequence[Tensor] | None = None,
 ) -> str:
-    """The graph in a dialect of MLIR, as text.
+    """A graph in a dialect of MLIR, as text; of a compiled model the graph its plan was made from.
 
     Dialects: "linalg" (on tensors), "tosa", "stablehlo", "torch" (torch-mlir's backend contract,
     which IREE takes) and "raw" (every call as it is). Named sizes stay dynamic.
@@ -37,8 +42,9 @@ def export(
     Raises MlirError naming the op and its source line where the dialect has no form for it, and the
     dialects that have one; also for a dialect nobody knows, or where torch-mlir is not installed.
     """
+    graph = source if isinstance(source, Graph) else _graph_of(source)
     if dialect not in DIALECTS:
-        raise MlirError(f"no MLIR dialect {dialect!r}; there are: {', '.join(DIALECTS)}")
+        raise MlirError(f"no MLIR dialect {dialect!r}; {nearest(dialect, DIALECTS)}")
     lowering, traced = _traced(graph)
     arguments = graph.params if weights is None else _embed(traced, graph, weights)
     try:
@@ -88,7 +94,7 @@ def _embed(
 
 def export_model(
     model: nn.Module | ExportedProgram,
-    args: tuple[Any, ...] = (),
+    args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
     *,
     dialect: Dialect = "linalg",
@@ -98,32 +104,29 @@ def export_model(
 ) -> str:
     """A model in a dialect of MLIR, after the passes of `pipeline` ("canonicalize,cse").
 
-    A module is exported by torch.export for `args` and `kwargs`, without gradients; a program is
-    taken as it is. Its parameters, buffers and constants are part of the text, or with
-    weights="arguments" come first among the function's arguments. Raises as `export` does, and
-    CaptureError and PassError.
+    The model and its example arguments are those of `effcomp.compile`. Parameters, buffers and
+    constants are part of the text, or with weights="arguments" come among the function's arguments
+    as `export` has them; buffers that a call writes to are arguments always. Raises as `export`
+    does, and CaptureError and PassError.
     """
-    if isinstance(model, ExportedProgram):
-        program = model
-    else:
-        with torch.no_grad():
-            program = torch.export.export(
-                model, args, dict(kwargs or {}), dynamic_shapes=dynamic_shapes
-            )
-    captured = capture_exported(program)
-    graph = (
-        parse_pipeline(pipeline, PASSES).run(captured.graph).graph if pipeline else captured.graph
-    )
-    return export(
-        graph, dialect, weights=_weights(program, captured) if weights == "embed" else None
-    )
+    program = decompose_exported(export_program(model, args, kwargs, dynamic_shapes))
+    captured = import_exported(program, snake_case(type(model).__name__))
+    graph = captured.graph
+    if pipeline:
+        graph = parse_pipeline(pipeline, PASSES).run(graph).graph
+    if weights == "arguments":
+        return export(graph, dialect)
+    bindings, entries, tensors = bind_weights(program, captured)
+    values = [
+        tensors[entries[binding.name].tensor]
+        for param, binding in zip(graph.params, bindings, strict=True)
+        if param.weight and isinstance(binding, FromWeight)
+    ]
+    return export(graph, dialect, weights=values)
 
 
-def _weights(program: ExportedProgram, captured: Captured) -> list[Tensor]:
-    """Values of the graph's weights, by order of params. A buffer that is written to is none."""
-    held = {**program.state_dict, **program.constants}
-    kinds = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
-    names = [s.target for s in program.graph_signature.input_specs if s.kind in kinds]
-    params = captured.graph.params[: len(names)]
-    values = [held[str(name)] for name, p in zip(names, params, strict=True) if p.weight]
-    return [*values, *captured.constants]
+def _graph_of(compiled: CompiledModel) -> Graph:
+    """The last stage for its device, or for the only target there is."""
+    stages = compiled.stages
+    target = next(iter(stages)) if len(stages) == 1 else compiled.target
+    return parse_graph(stages[target][-1][1])

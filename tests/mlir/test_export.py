@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import effcomp
 from effcomp.capture.exported import capture_exported
 from effcomp.errors import MlirError
 from effcomp.ir import Graph, parse_graph
@@ -117,7 +118,7 @@ def test_what_is_written_to_is_a_result() -> None:
 
 
 def test_an_unknown_dialect() -> None:
-    with pytest.raises(MlirError, match=r"no MLIR dialect 'onnx'; there are: linalg, raw, "):
+    with pytest.raises(MlirError, match=r"no MLIR dialect 'onnx'; known: linalg, raw, "):
         export(fixed(TEXT), "onnx")  # pyright: ignore[reportArgumentType]
 
 
@@ -200,3 +201,12 @@ def test_sizes_that_depend_on_data() -> None:
       return %y, %n
     }"""
     assert signature(export(parse_graph(text))).endswith("(tensor<?x1xi64>, tensor<?xi64>) {")
+
+
+def test_a_compiled_model() -> None:
+    """What its plan was made from; weights are arguments."""
+    module, inputs = BLOCKS["mlp"]()
+    compiled = effcomp.compile(module, inputs, targets=["cpu"])
+    text = export(compiled, "linalg")
+    assert text.startswith("// Written by effcomp: @main(%arg0 norm_weight, %arg1 norm_bias,")
+    assert "linalg.matmul" in text
