@@ -12,6 +12,7 @@ from torch.export import ExportedProgram
 from effcomp.ahead.compile import export_program
 from effcomp.ahead.weights import bind_weights
 from effcomp.capture import decompose_exported, import_exported, snake_case
+from effcomp.dtypes import DTYPES
 from effcomp.errors import MlirError, nearest
 from effcomp.ir import Graph, Value, parse_graph
 from effcomp.mlir.functional import functional
@@ -23,6 +24,8 @@ from effcomp.runtime.model import CompiledModel
 
 Dialect = Literal["linalg", "raw", "stablehlo", "torch", "tosa"]
 DIALECTS: tuple[Dialect, ...] = get_args(Dialect)
+
+_LARGEST_TEXT = 2**31  # bytes of weights; every byte is two digits
 
 
 def export(
@@ -79,7 +82,16 @@ def _embed(
     declared = [p for p in graph.params if p.weight]
     if len(declared) != len(weights):
         raise MlirError(f"@{graph.name} has {len(declared)} weights, got {len(weights)}")
+    if (size := sum(w.nbytes for w in weights)) > _LARGEST_TEXT:
+        raise MlirError(
+            f"{size / 2**30:.1f} GiB of weights are too much for a text: leave them arguments "
+            '(weights="arguments" of export_model)'
+        )
     values = dict(zip(declared, weights, strict=True))
+    for param, value in values.items():
+        if (DTYPES[param.dtype], param.shape) != (value.dtype, tuple(value.shape)):
+            found = f"{value.dtype}{list(value.shape)}"
+            raise MlirError(f"weight {param.hint} of @{graph.name} is {param.type}, got {found}")
     placeholders = [n for n in traced.graph.nodes if n.op == "placeholder"]
     for i, (param, node) in enumerate(zip(graph.params, placeholders, strict=True)):
         if param not in values:

@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch_mlir import ir
 from torch_mlir.dialects import torch as torch_dialect
@@ -76,10 +75,9 @@ class _NodeImporter(GraphNodeImporter):
     def _import_torch_op_overload(self, loc: Any, node: Any, concrete_target: Any = None) -> None:
         try:
             super()._import_torch_op_overload(loc, node, concrete_target)
-        except (RuntimeError, TypeError, ValueError, LookupError, AssertionError) as error:
-            raise MlirError(
-                f"{node.target} at {_place(loc)} cannot be imported: {error}"
-            ) from error
+        except _REFUSALS as error:
+            reason = f"torch-mlir cannot import it: {_first_line(error)}"
+            raise MlirError(f"{node.target} at {_place(loc)}: {reason}") from error
 
 
 class _Literals(FxImporterHooks):
@@ -91,7 +89,7 @@ class _Literals(FxImporterHooks):
         held = literal.detach().cpu().contiguous()
         element = gni._cc.dtype_to_type(held.dtype)
         attribute = ir.DenseResourceElementsAttr.get_from_buffer(
-            held.reshape(-1).view(torch.uint8).numpy().view(np.uint8),
+            held.reshape(-1).view(torch.uint8).numpy(),
             "weight",
             ir.RankedTensorType.get(tuple(held.shape), element),
         )

@@ -59,7 +59,7 @@ def _groups(before: Sequence[Any], after: Sequence[Any]) -> list[Group]:
         first, start = i, j
         left, right = before[i], after[j]
         i, j = i + 1, j + 1
-        while not _same(left, right):
+        while not _same(left, right) and (i < len(before) or j < len(after)):
             if (_hint(left) < _hint(right) and i < len(before)) or j == len(after):
                 left, i = left * before[i], i + 1
             else:

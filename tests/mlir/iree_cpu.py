@@ -24,7 +24,7 @@ class Compiled:
             _generic(text) if dialect == "tosa" else text,
             input_type=_INPUT_TYPES[dialect],
             target_backends=["llvm-cpu"],
-            extra_args=["--iree-llvmcpu-target-cpu=host"],
+            extra_args=["--iree-llvmcpu-target-cpu=generic"],
         )
         config = runtime.Config("local-sync")
         image = runtime.VmModule.copy_buffer(config.vm_instance, code)

@@ -71,6 +71,12 @@ def test_weights_become_constants() -> None:
     assert "dense_resource<weight>" in text
     with pytest.raises(MlirError, match="@g has 1 weights, got 2"):
         export(fixed(TEXT), weights=[torch.ones(4, 8)] * 2)
+    with pytest.raises(
+        MlirError, match=r"weight w of @g is f32\[4, 8\], got torch.float32\[8, 4\]"
+    ):
+        export(fixed(TEXT), weights=[torch.ones(8, 4)])
+    with pytest.raises(MlirError, match=r"4\.0 GiB of weights are too much for a text"):
+        export(fixed(TEXT), weights=[torch.empty(2**30, device="meta")])
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.bool, torch.int64])
@@ -92,7 +98,7 @@ def test_every_stage_can_be_exported() -> None:
     graph = capture_exported(program).graph
     pipeline = pipeline_for(TARGETS["cuda:90"], training=False, horizontal_rows=64)
     for stage in pipeline.run(graph).stages:
-        assert dialects_of(stage.graph) == DIALECTS, stage.spec
+        assert "linalg.matmul" in export(stage.graph, "linalg"), stage.spec
 
 
 def test_passes_run_first_where_asked_for() -> None:
