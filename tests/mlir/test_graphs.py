@@ -87,6 +87,24 @@ def test_reshapes_that_also_part_keep_a_view() -> None:
     assert [name for name, _ in calls(text)] == ["collapse", "view"]
 
 
+def test_reshapes_of_sizes_that_depend_on_data() -> None:
+    text = """graph @g(%x: f32[4, 4]) {
+      %y = aten.call(%x) {args = [#0], target = "aten.nonzero.default", types = ["i64[u0, 2]"]} : i64[u0, 2]
+      %z = tensor.reshape(%y) {shape = [2*u0]} : i64[2*u0]
+      return %z
+    }"""  # noqa: E501
+    assert calls(text) == [("collapse", (0, 1))]
+
+
+def test_reshapes_of_rounded_sizes() -> None:
+    text = """graph @g(%x: f32[s0, 4, 6]) {
+      %y = tensor.slice(%x) {dim = 0, stop = (s0 // 2)} : f32[(s0 // 2), 4, 6]
+      %z = tensor.reshape(%y) {shape = [4*(s0 // 2), 6]} : f32[4*(s0 // 2), 6]
+      return %z
+    }"""
+    assert calls(text) == [("collapse", (0, 1))]
+
+
 def test_fixed_reshapes_are_left_alone() -> None:
     text = """graph @g(%x: f32[3, 5, 8]) {
       %y = tensor.reshape(%x) {shape = [15, 8]} : f32[15, 8]
