@@ -12,17 +12,98 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from effcomp.api import backend, reset
+    from effcomp.codegen.custom import launch
     from effcomp.config import Config
+    from effcomp.errors import EffcompError
     from effcomp.explanation import explain
+    from effcomp.ir import (
+        Graph,
+        Level,
+        Op,
+        OpSpec,
+        TensorType,
+        Trait,
+        Value,
+        attr,
+        ops,
+        print_graph,
+    )
+    from effcomp.ir.dims import ceil_div
+    from effcomp.ir.spec import require
+    from effcomp.passes.textual import parse_graph, parse_pipeline
+    from effcomp.plugins import op, register, unregister
+    from effcomp.rewrite import (
+        Builder,
+        Log,
+        Match,
+        Pass,
+        Pipeline,
+        Refused,
+        Rule,
+        apply_rules,
+        attr_var,
+        const,
+        either,
+        maybe,
+        maybe_var,
+        outputs,
+        pass_of,
+        pat,
+        rest,
+        var,
+    )
 
-__all__ = ["Config", "backend", "explain", "reset"]
+__all__ = [
+    "Builder", "Config", "EffcompError", "Graph", "Level", "Log", "Match", "Op", "OpSpec", "Pass",
+    "Pipeline", "Refused", "Rule", "TensorType", "Trait", "Value", "apply_rules", "attr",
+    "attr_var", "backend", "ceil_div", "const", "either", "explain", "launch", "maybe", "maybe_var",
+    "op", "ops", "outputs", "parse_graph", "parse_pipeline", "pass_of", "pat", "print_graph",
+    "register", "require", "reset", "rest", "unregister", "var",
+]  # fmt: skip
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Builder": "effcomp.rewrite",
     "Config": "effcomp.config",
+    "EffcompError": "effcomp.errors",
+    "Graph": "effcomp.ir",
+    "Level": "effcomp.ir",
+    "Log": "effcomp.rewrite",
+    "Match": "effcomp.rewrite",
+    "Op": "effcomp.ir",
+    "OpSpec": "effcomp.ir",
+    "Pass": "effcomp.rewrite",
+    "Pipeline": "effcomp.rewrite",
+    "Refused": "effcomp.rewrite",
+    "Rule": "effcomp.rewrite",
+    "TensorType": "effcomp.ir",
+    "Trait": "effcomp.ir",
+    "Value": "effcomp.ir",
+    "apply_rules": "effcomp.rewrite",
+    "attr": "effcomp.ir",
+    "attr_var": "effcomp.rewrite",
     "backend": "effcomp.api",
+    "ceil_div": "effcomp.ir.dims",
+    "const": "effcomp.rewrite",
+    "either": "effcomp.rewrite",
     "explain": "effcomp.explanation",
+    "launch": "effcomp.codegen.custom",
+    "maybe": "effcomp.rewrite",
+    "maybe_var": "effcomp.rewrite",
+    "op": "effcomp.plugins",
+    "ops": "effcomp.ir",
+    "outputs": "effcomp.rewrite",
+    "parse_graph": "effcomp.passes.textual",
+    "parse_pipeline": "effcomp.passes.textual",
+    "pass_of": "effcomp.rewrite",
+    "pat": "effcomp.rewrite",
+    "print_graph": "effcomp.ir",
+    "register": "effcomp.plugins",
+    "require": "effcomp.ir.spec",
     "reset": "effcomp.api",
+    "rest": "effcomp.rewrite",
+    "unregister": "effcomp.plugins",
+    "var": "effcomp.rewrite",
 }
 
 

@@ -15,9 +15,10 @@ from effcomp.codegen import lower_graph
 from effcomp.config import Config
 from effcomp.errors import ConfigError, DeviceError
 from effcomp.ir import Graph, print_graph
-from effcomp.passes import PASSES
+from effcomp.passes import known_passes
 from effcomp.passes.pipelines import pipeline_for
 from effcomp.plan.schema import Plan
+from effcomp.plugins.digest import registered_text
 from effcomp.reference import region_of
 from effcomp.rewrite import Pipeline, Run, parse_pipeline
 from effcomp.runtime import Executable, load, prepare_to_compile, prepare_to_load
@@ -122,7 +123,8 @@ def _cached_plan(graph: Graph, device: torch.device, config: Config, record: Com
     key = ""
     if use_cache:
         versions = (torch.__version__, target.name, role.value)
-        key = cache.key_of((print_graph(graph), pipeline.text, config.key(), *versions))
+        parts = (print_graph(graph), pipeline.text, config.key(), registered_text(), *versions)
+        key = cache.key_of(parts)
         if (plan := cache.read(key)) is not None:
             return plan
     prepare_to_compile(device)
@@ -149,12 +151,13 @@ def build_plan(
 
 def pipeline_of(target: Target, role: Role, config: Config) -> Pipeline:
     """The pipeline that `config` asks for. Raises ConfigError for a pass nobody declared."""
+    known = known_passes()
     if config.pipeline is not None:
-        return parse_pipeline(config.pipeline, PASSES)
+        return parse_pipeline(config.pipeline, known)
     for name in config.disable:
-        if name not in PASSES:
+        if name not in known:
             raise ConfigError(
-                f"option 'disable' names no pass {name!r}; there are: {', '.join(sorted(PASSES))}"
+                f"option 'disable' names no pass {name!r}; there are: {', '.join(sorted(known))}"
             )
     return pipeline_for(
         target,

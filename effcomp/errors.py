@@ -21,6 +21,10 @@ class ConfigError(EffcompError):
     """A mode or option is unknown or has a value that cannot be used."""
 
 
+class PluginError(EffcompError):
+    """Two plugins claim one name, or a plugin states what cannot be; the message names both."""
+
+
 class CaptureError(EffcompError):
     """A model could not be imported; the message names the node and its source line."""
 
@@ -43,6 +47,10 @@ class DeviceError(EffcompError):
 
 class CacheWarning(UserWarning):
     """A compile cache entry was unusable and has been rebuilt."""
+
+
+class PluginWarning(UserWarning):
+    """An installed plugin did not load and has been left out; the message names it."""
 
 
 class FallbackWarning(UserWarning):

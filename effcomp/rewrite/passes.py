@@ -7,8 +7,9 @@ from typing import ClassVar, Protocol
 
 from effcomp.errors import PassError, VerifyError
 from effcomp.ir import Graph, Level, verify
-from effcomp.rewrite.log import Log, Refusal
+from effcomp.rewrite.log import Applied, Log, NearMiss, Refusal
 from effcomp.rewrite.pass_text import parse_passes, spec_text
+from effcomp.rewrite.scope import Scope
 
 
 class Pass(Protocol):
@@ -26,8 +27,46 @@ class Pass(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Scoped:
+    """A pass that starts no rewrite outside the modules that `only` names.
+
+    It cannot promise a new level: what it did not look at stays at the one it took.
+    """
+
+    inner: Pass
+    only: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return self.inner.name
+
+    @property
+    def takes(self) -> Level | None:
+        return self.inner.takes
+
+    @property
+    def gives(self) -> Level | None:
+        return self.inner.takes
+
+    def run(self, graph: Graph, log: Log) -> Graph:
+        """Run the pass. Raises PassError where it changes the program without asking the scope."""
+        within = replace(log, scope=Scope(self.only), asked=False)
+        after = self.inner.run(graph, within)
+        if after is not graph and not within.asked:
+            raise PassError(
+                f"{self.name} looks at the whole program and cannot be limited to {within.scope}; "
+                "leave `only` out, or let the pass ask log.sees(op) of the ops it changes"
+            )
+        return after
+
+
+@dataclass(frozen=True, slots=True)
 class Stage:
-    """The program after one pass. `counts`: times each rule applied."""
+    """The program after one pass.
+
+    `counts`: times each rule applied; `matches` says where too; `misses` are the nearest misses of
+    the rules that were traced.
+    """
 
     spec: str
     graph: Graph
@@ -35,6 +74,8 @@ class Stage:
     seconds: float
     counts: Mapping[str, int]
     refusals: tuple[Refusal, ...]
+    matches: tuple[Applied, ...] = ()
+    misses: tuple[NearMiss, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,20 +107,29 @@ class Run:
 class Pipeline:
     """Passes in order, and the level of the program they start from."""
 
-    passes: Sequence[Pass]
+    passes: Sequence[Pass | Scoped]
     level: Level = Level.TENSOR
 
     @property
     def text(self) -> str:
         """The pipeline as `parse_pipeline` reads it."""
-        return ",".join(map(spec_text, self.passes))
+        return ",".join(map(_text, self.passes))
 
     def without(self, names: Collection[str]) -> "Pipeline":
         """The pipeline less the passes of these names."""
         return replace(self, passes=tuple(p for p in self.passes if p.name not in names))
 
-    def run(self, graph: Graph, on_stage: Callable[[Stage], None] | None = None) -> Run:
-        """Run every pass, verifying between. Raises PassError naming the pass at fault."""
+    def run(
+        self,
+        graph: Graph,
+        on_stage: Callable[[Stage], None] | None = None,
+        *,
+        trace: Collection[str] = (),
+    ) -> Run:
+        """Run every pass, verifying between. Raises PassError naming the pass at fault.
+
+        `trace` names rules whose nearest misses the stages then tell.
+        """
         verify(graph, self.level)
         level, name = self.level, graph.name
         stages = [Stage("captured", graph, False, 0.0, {}, ())]
@@ -87,7 +137,7 @@ class Pipeline:
             if one.takes is not None and one.takes is not level:
                 self._check(graph, one.takes, f"cannot run {one.name}", name, index)
                 level = one.takes
-            stage = self._run_one(graph, name, index)
+            stage = self._run_one(graph, name, index, trace)
             if stage.changed or one.gives not in (None, level):
                 level = one.gives or level
                 self._check(stage.graph, level, f"{one.name} broke the program", name, index)
@@ -97,8 +147,8 @@ class Pipeline:
                 on_stage(stage)
         return Run(tuple(stages))
 
-    def _run_one(self, graph: Graph, name: str, index: int) -> Stage:
-        one, log = self.passes[index], Log()
+    def _run_one(self, graph: Graph, name: str, index: int, trace: Collection[str]) -> Stage:
+        one, log = self.passes[index], Log(trace=trace)
         start = time.perf_counter()
         try:
             after = one.run(graph, log)
@@ -106,9 +156,16 @@ class Pipeline:
             notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", ()))
             message = f"{one.name} failed: {type(error).__name__}: {error}{notes}"
             raise PassError(f"{message}\n{self._reproduce(name, index)}") from error
-        seconds = time.perf_counter() - start
-        changed = after is not graph
-        return Stage(spec_text(one), after, changed, seconds, log.counts, log.refusals)
+        return Stage(
+            spec=_text(one),
+            graph=after,
+            changed=after is not graph,
+            seconds=time.perf_counter() - start,
+            counts=log.counts,
+            refusals=log.refusals,
+            matches=log.matches,
+            misses=log.misses,
+        )
 
     def _check(self, graph: Graph, level: Level, what: str, name: str, index: int) -> None:
         try:
@@ -118,12 +175,20 @@ class Pipeline:
 
     def _reproduce(self, name: str, index: int) -> str:
         """How to see it again; `name` is that of the graph the pipeline was given."""
-        passes = ",".join(map(spec_text, self.passes[: index + 1]))
+        passes = ",".join(map(_text, self.passes[: index + 1]))
         return f"in @{name}; reproduce with the pipeline '{passes}'"
 
 
 def parse_pipeline(
     text: str, registry: Mapping[str, type[Pass]], level: Level = Level.TENSOR
 ) -> Pipeline:
-    """Read `canonicalize,chunk{min_rows=5}`. Raises ConfigError naming what is not known."""
-    return Pipeline(parse_passes(text, registry), level)
+    """Read `canonicalize,chunk{min_rows=5}`. Raises ConfigError naming what is not known.
+
+    Every pass takes `only="blocks.*"` besides its own options.
+    """
+    parsed = parse_passes(text, registry)
+    return Pipeline(tuple(Scoped(one, only) if only else one for one, only in parsed), level)
+
+
+def _text(one: Pass | Scoped) -> str:
+    return spec_text(one.inner, one.only) if isinstance(one, Scoped) else spec_text(one)
