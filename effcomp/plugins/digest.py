@@ -7,7 +7,7 @@ import marshal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from effcomp.plugins.registry import CustomOp, Origin, PluginPass, registry
 
@@ -78,7 +78,7 @@ def _source_text(thing: Any) -> str:
     try:
         return inspect.getsource(thing)
     except (OSError, TypeError):
-        inside: dict[str, Any] = dict(vars(thing))
+        inside = cast("dict[str, Any]", vars(thing))
         members: list[Any] = [thing, *inside.values()]
         codes = (getattr(member, "__code__", None) for member in members)
         return "".join(marshal.dumps(code).hex() for code in codes if code is not None)

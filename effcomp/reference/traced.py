@@ -10,20 +10,13 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import sympy
 import torch
 from torch import SymInt, Tensor
-from torch._dynamo.source import ConstantSource
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.fx import GraphModule, Node
-from torch.fx.experimental.proxy_tensor import make_fx
-from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv
-from torch.utils._sympy.printers import PythonPrinter
+from torch.fx import Node
 
 from effcomp.dtypes import DTYPES
 from effcomp.errors import EffcompError, LoweringError
-from effcomp.ir import Attr, Dim, SizeType, TensorType, Trait, Type, parse_dim, print_dim
-from effcomp.ir.dims import same_shape
+from effcomp.ir import Attr, TensorType, Trait, Type, print_dim
 from effcomp.plan.schema import (
     Arg,
     AtenCall,
@@ -35,6 +28,7 @@ from effcomp.plan.schema import (
     TagArg,
 )
 from effcomp.plugins import CustomOp, registry
+from effcomp.reference.tracing import Trace, branch_in
 
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 # In place of operators that look at strides: what the plan holds may lie otherwise.
@@ -42,8 +36,11 @@ STRIDE_FREE = {
     "aten.view.default": "aten.reshape.default",
     "aten._unsafe_view.default": "aten.reshape.default",
 }
-# Sizes while tracing: divisible by what programs divide by, and none like another.
-HINT = 2 * 2 * 2 * 2 * 3 * 5 * 7
+# What gives its operand, to whom gradients and constants of Python are nothing special.
+SAME = frozenset(
+    f"aten.{name}.default"
+    for name in ("alias", "detach", "detach_", "lift_fresh", "lift_fresh_copy")
+)
 
 
 def traced(op: CustomOp, types: Sequence[Type], attrs: Mapping[str, Attr]) -> RegionKernel:
@@ -85,8 +82,7 @@ def _traced(key: Hashable, version: int, call: _Call) -> RegionKernel:
 @dataclass(slots=True)
 class _Tracer:
     op: CustomOp
-    env: ShapeEnv = field(default_factory=ShapeEnv)
-    symbols: dict[str, Any] = field(default_factory=dict)
+    trace: Trace = field(default_factory=Trace)
     places: dict[Node, Any] = field(default_factory=dict)
     calls: list[AtenCall] = field(default_factory=list)
     count: int = 0
@@ -95,94 +91,33 @@ class _Tracer:
         return LoweringError(f"the reference of {self.op.spec.name} ({self.op.origin}) {what}")
 
     def run(self, types: Sequence[Type], attrs: Mapping[str, Attr]) -> RegionKernel:
-        with FakeTensorMode(shape_env=self.env), torch.no_grad():
-            operands = [self._example(t) for t in types]
-            named = {name: self._attr(value) for name, value in attrs.items()}
-            gm = self._fx(operands, named)
-        self._check_guards()
+        reference = self.op.reference
+        assert reference is not None, "the caller looks"
+        trace = self.trace
+        trace.run(reference, types, attrs)
+        if question := branch_in(trace, reference, types, attrs):
+            raise self.error(
+                f"asks whether {question}, which a plan for every size cannot; write it without, "
+                "or compile with static shapes"
+            )
         self.count = len(types)
-        outputs = self._convert(gm, [i for i, t in enumerate(types) if isinstance(t, TensorType)])
+        outputs = self._convert([i for i, t in enumerate(types) if isinstance(t, TensorType)])
         ids = tuple(self._output(value, i) for i, value in enumerate(outputs))
-        self._check_types(gm, types, attrs)
+        self._check_types(types, attrs)
         name = self.op.spec.name.replace(".", "_")
         return RegionKernel(name, tuple(self.calls), len(types), ids, digest="")
 
-    # What goes in.
-
-    def _example(self, kind: Type) -> Any:
-        if isinstance(kind, SizeType):
-            return self._size(kind.expr)
-        return torch.empty([self._size(d) for d in kind.shape], dtype=DTYPES[kind.dtype])
-
-    def _size(self, size: Dim) -> int | SymInt:
-        """A size as torch computes it from its own symbols."""
-        if isinstance(size, int):
-            return size
-        for symbol in sorted(size.free_symbols, key=str):
-            name = str(symbol)
-            if name not in self.symbols:
-                hint = HINT * (2 * len(self.symbols) + 11)
-                source = ConstantSource(f"size_{name}")
-                created = self.env.create_symbol(hint, source, DimDynamic.DYNAMIC, None)
-                self.symbols[name] = self.env.create_symintnode(created, hint=hint, source=source)
-        over, under = sympy.fraction(sympy.together(size))
-        text = print_dim(over) if under == 1 else f"({print_dim(over)}) // ({print_dim(under)})"
-        names = {"__builtins__": {}, "max": torch.sym_max, "min": torch.sym_min}
-        return eval(text, names, dict(self.symbols))  # the text is arithmetic that print_dim wrote
-
-    def _attr(self, value: Attr) -> Any:
-        match value:
-            case sympy.Expr():
-                return self._size(value)
-            case tuple():
-                return tuple(self._attr(v) for v in value)
-            case _:
-                return value
-
-    def _fx(self, operands: Sequence[Any], attrs: Mapping[str, Any]) -> GraphModule:
-        """The traced function of all tensors, then all sizes that are no operands' shapes."""
-        reference = self.op.reference
-        assert reference is not None, "the caller looks"
-        tensors = [x for x in operands if isinstance(x, Tensor)]
-        sizes: list[SymInt] = []
-        plan = [_place(x, sizes) for x in operands]
-        named = {name: _place(x, sizes) for name, x in attrs.items()}
-
-        def call(*given: Any) -> Any:
-            rest, late = iter(given[: len(tensors)]), given[len(tensors) :]
-            args = [next(rest) if isinstance(x, Tensor) else _filled(x, late) for x in plan]
-            return reference(*args, **{name: _filled(x, late) for name, x in named.items()})
-
-        return make_fx(call, pre_dispatch=True, tracing_mode="symbolic")(*tensors, *sizes)
-
-    def _check_guards(self) -> None:
-        """Refuse a reference whose calls depend on a size; that a size divides is ATen's to check.
-
-        A plan is made once for all sizes.
-        """
-        for guard in self.env.guards:
-            expr = guard.expr
-            divides = isinstance(expr, sympy.Eq) and "Mod(" in str(expr) and 0 in expr.args
-            if not divides and expr not in (sympy.true, True):
-                shown = PythonPrinter().doprint(expr.xreplace(self._names()))
-                raise self.error(
-                    f"asks whether {shown}, which a plan for every size cannot; write it without, "
-                    "or compile with static shapes"
-                )
-
-    # What comes out.
-
-    def _convert(self, gm: GraphModule, tensors: Sequence[int]) -> list[Any]:
+    def _convert(self, tensors: Sequence[int]) -> list[Any]:
         inputs = iter(tensors)
         outputs: Any = ()
-        for node in gm.graph.nodes:
+        for node in self.trace.gm.graph.nodes:
             val = node.meta.get("val")
             match node.op:
                 case "placeholder":
                     if isinstance(val, Tensor):
                         self.places[node] = BufferArg(next(inputs))
                 case "get_attr":
-                    self.places[node] = self._constant(gm, node)
+                    self.places[node] = self._constant(node)
                 case "call_function" if not isinstance(val, SymInt):
                     self._call(node)
                 case "output":
@@ -191,8 +126,8 @@ class _Tracer:
                     pass
         return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
 
-    def _constant(self, gm: GraphModule, node: Node) -> BufferArg:
-        tensor = operator.attrgetter(str(node.target))(gm)
+    def _constant(self, node: Node) -> BufferArg:
+        tensor = operator.attrgetter(str(node.target))(self.trace.gm)
         if not isinstance(tensor, Tensor) or tensor.ndim > 0:
             raise self.error("holds a tensor of its own; pass it as an operand")
         value = (
@@ -218,12 +153,12 @@ class _Tracer:
         if not isinstance(target, torch._ops.OpOverload):
             raise self.error(f"calls {target}, which is no operator of torch")
         name = STRIDE_FREE.get(str(target), str(target))
-        self._check_operator(target, name)
-        if name == "aten.lift_fresh_copy.default":
+        if name in SAME:
             (copied,) = node.args
-            assert isinstance(copied, Node), "the constant that is copied"
+            assert isinstance(copied, Node), "what stays the same"
             self.places[node] = self.places[copied]
             return
+        self._check_operator(target, name)
         args = tuple(map(self._arg, node.args))
         kwargs = tuple((k, self._arg(v)) for k, v in node.kwargs.items())
         val = node.meta.get("val")
@@ -253,7 +188,7 @@ class _Tracer:
             case Node():
                 val = x.meta.get("val")
                 if isinstance(val, SymInt):
-                    return SizeArg(print_dim(self._dim(val)))
+                    return SizeArg(print_dim(self.trace.dim(val)))
                 if x in self.places:
                     return self.places[x]
                 raise self.error(f"computes with {val!r}: neither a tensor nor a size")
@@ -280,62 +215,20 @@ class _Tracer:
             raise self.error(f"returns {value!r} as result {index}, which is no tensor")
         return place.id
 
-    def _check_types(
-        self, gm: GraphModule, types: Sequence[Type], attrs: Mapping[str, Attr]
-    ) -> None:
+    def _check_types(self, types: Sequence[Type], attrs: Mapping[str, Attr]) -> None:
         """The declaration and the reference agree about what the results are."""
         found = self.op.spec.infer(*types, **{**self.op.spec.defaults, **attrs})
         declared = list(found) if isinstance(found, Sequence) else [found]
-        node = next(n for n in gm.graph.nodes if n.op == "output")
+        node = next(n for n in self.trace.gm.graph.nodes if n.op == "output")
         returned = node.args[0] if isinstance(node.args[0], (tuple, list)) else (node.args[0],)
         if len(declared) != len(returned):
             raise self.error(f"returns {len(returned)} results, the op declares {len(declared)}")
         for wanted, output in zip(declared, returned, strict=True):
             val = output.meta["val"]
-            given = TensorType(NAMES[val.dtype], tuple(map(self._dim, val.shape)))
+            given = TensorType(NAMES[val.dtype], tuple(map(self.trace.dim, val.shape)))
             if (
                 not isinstance(wanted, TensorType)
                 or wanted.dtype != given.dtype
-                or not same_shape(wanted.shape, given.shape)
+                or not self.trace.may_be_equal(wanted.shape, given.shape)
             ):
                 raise self.error(f"returns {given} where the op declares {wanted}")
-
-    # Sizes.
-
-    def _names(self) -> dict[sympy.Symbol, sympy.Symbol]:
-        return {s.node.expr: sympy.Symbol(name, integer=True) for name, s in self.symbols.items()}
-
-    def _dim(self, size: int | SymInt) -> Dim:
-        """A size of torch's as the IR writes it."""
-        if not isinstance(size, SymInt):
-            return int(size)
-        text = PythonPrinter().doprint(size.node.expr.xreplace(self._names()))
-        return parse_dim(text)
-
-
-@dataclass(frozen=True, slots=True)
-class _Late:
-    """Stands for one of the sizes that are passed to the traced function."""
-
-    index: int
-
-
-def _place(x: Any, sizes: list[SymInt]) -> Any:
-    match x:
-        case SymInt():
-            sizes.append(x)
-            return _Late(len(sizes) - 1)
-        case tuple():
-            return tuple(_place(v, sizes) for v in x)
-        case _:
-            return x
-
-
-def _filled(x: Any, sizes: Sequence[Any]) -> Any:
-    match x:
-        case _Late(index=index):
-            return sizes[index]
-        case tuple():
-            return tuple(_filled(v, sizes) for v in x)
-        case _:
-            return x
