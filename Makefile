@@ -29,7 +29,7 @@ $(VENV)/.models: $(VENV)/.torch pyproject.toml
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.models
-	$(PIP) install --quiet --constraint constraints.txt --editable ".[dev,models]"
+	$(PIP) install --quiet --constraint constraints.txt --editable ".[dev,iree,models]"
 	@touch $@
 
 lint: $(VENV)/.dev

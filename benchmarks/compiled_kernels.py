@@ -14,9 +14,9 @@ import triton
 
 from effcomp.errors import KernelError
 from effcomp.plan.schema import Launch, Plan, TritonKernel
-from effcomp.runtime.kernels import specialize
 from effcomp.runtime.program import Program, analyze
-from effcomp.runtime.triton_launch import compile_kernel
+from effcomp.runtime.specialize import specialize
+from effcomp.runtime.triton_compile import compile_kernel
 
 __all__ = ["CompiledKernel", "CompiledKernels", "compile_kernels"]
 

@@ -16,56 +16,29 @@ from pathlib import Path
 from typing import Any
 
 from effcomp.config import MODES, Config
-from effcomp.ir import SPECS, OpSpec, Trait
+from effcomp.ir import SPECS
+from effcomp.ir.spec_text import TRAIT_MEANINGS, signature_text, trait_names
 from effcomp.passes import PASSES
 from effcomp.rewrite import Pass
 from effcomp.target import Target
 
 FOLDER = Path(__file__).parent / "reference"
 NOTICE = "<!-- Written by docs/generate_reference.py: change the docstrings, not this page. -->"
-MEANING = {
-    Trait.PURE: "no effect: may be removed, merged, moved",
-    Trait.COMMUTATIVE: "the two operands may be swapped",
-    Trait.ELEMENTWISE: "an element of the result depends on the operands' matching elements only",
-    Trait.VIEW: "moves no data: the result is the operand under another index map",
-    Trait.REDUCTION: "combines along its dims",
-    Trait.BODY: "carries a nested graph whose params are the operands",
-}
-
-
-def signature(spec: OpSpec) -> str:
-    """`nn.linear(x, weight, [bias])`: optional operands in brackets, then attributes."""
-    parts = [
-        name if place < spec.required else f"[{name}]" for place, name in enumerate(spec.operands)
-    ]
-    if spec.variadic:
-        parameters = inspect.signature(spec.infer).parameters.values()
-        parts += [f"*{p.name}" for p in parameters if p.kind is p.VAR_POSITIONAL]
-    elif spec.defaults:
-        parts.append("*")
-    for name, default in spec.defaults.items():
-        needed = default is inspect.Parameter.empty
-        parts.append(name if needed else f"{name}={default!r}")
-    return f"{spec.name}({', '.join(parts)})"
-
-
-def traits(spec: OpSpec) -> str:
-    return ", ".join(trait.name.lower() for trait in MEANING if trait in spec.traits)
 
 
 def ops_page() -> str:
     lines = ["# Ops", "", NOTICE, ""]
     lines += ["Operands stand before `*`, attributes after it; optional operands in brackets.", ""]
     lines += ["| Trait | Meaning |", "| --- | --- |"]
-    lines += [f"| {trait.name.lower()} | {text} |" for trait, text in MEANING.items()]
+    lines += [f"| {str(trait.name).lower()} | {text} |" for trait, text in TRAIT_MEANINGS.items()]
     seen = ""
     for name, spec in sorted(SPECS.items()):
         namespace = name.partition(".")[0]
         if namespace != seen:
             lines += ["", f"## {namespace}"]
             seen = namespace
-        found = traits(spec)
-        lines += ["", f"### `{signature(spec)}`", "", "```text", spec.doc.strip(), "```"]
+        found = ", ".join(trait_names(spec))
+        lines += ["", f"### `{signature_text(spec)}`", "", "```text", spec.doc.strip(), "```"]
         lines += ["", f"Traits: {found}."] if found else ["", "Keeps program order."]
     return "\n".join(lines) + "\n"
 

@@ -10,7 +10,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from effcomp.version import __version__ as __version__
+
 if TYPE_CHECKING:
+    from effcomp.ahead import compile
     from effcomp.api import backend, reset
     from effcomp.codegen.custom import launch
     from effcomp.config import Config
@@ -52,18 +55,20 @@ if TYPE_CHECKING:
         rest,
         var,
     )
+    from effcomp.runtime.model import CompiledModel
+    from effcomp.runtime.opening import load
 
 __all__ = [
-    "Builder", "Config", "EffcompError", "Graph", "Level", "Log", "Match", "Op", "OpSpec", "Pass",
-    "Pipeline", "Refused", "Rule", "TensorType", "Trait", "Value", "apply_rules", "attr",
-    "attr_var", "backend", "ceil_div", "const", "either", "explain", "launch", "maybe", "maybe_var",
-    "op", "ops", "outputs", "parse_graph", "parse_pipeline", "pass_of", "pat", "print_graph",
-    "register", "require", "reset", "rest", "unregister", "var",
+    "Builder", "CompiledModel", "Config", "EffcompError", "Graph", "Level", "Log", "Match", "Op",
+    "OpSpec", "Pass", "Pipeline", "Refused", "Rule", "TensorType", "Trait", "Value", "apply_rules",
+    "attr", "attr_var", "backend", "ceil_div", "compile", "const", "either", "explain", "launch",
+    "load", "maybe", "maybe_var", "op", "ops", "outputs", "parse_graph", "parse_pipeline",
+    "pass_of", "pat", "print_graph", "register", "require", "reset", "rest", "unregister", "var",
 ]  # fmt: skip
-__version__ = "0.1.0"
 
 _HOMES = {
     "Builder": "effcomp.rewrite",
+    "CompiledModel": "effcomp.runtime.model",
     "Config": "effcomp.config",
     "EffcompError": "effcomp.errors",
     "Graph": "effcomp.ir",
@@ -84,10 +89,12 @@ _HOMES = {
     "attr_var": "effcomp.rewrite",
     "backend": "effcomp.api",
     "ceil_div": "effcomp.ir.dims",
+    "compile": "effcomp.ahead",
     "const": "effcomp.rewrite",
     "either": "effcomp.rewrite",
     "explain": "effcomp.explanation",
     "launch": "effcomp.codegen.custom",
+    "load": "effcomp.runtime.opening",
     "maybe": "effcomp.rewrite",
     "maybe_var": "effcomp.rewrite",
     "op": "effcomp.plugins",

@@ -3,8 +3,6 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextvars import ContextVar
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,6 +10,7 @@ import torch
 from effcomp import cache
 from effcomp.capture import Captured, Role, compile_dynamo
 from effcomp.codegen import lower_graph
+from effcomp.compilation import Compilation, collected, recording
 from effcomp.config import Config
 from effcomp.errors import ConfigError, DeviceError
 from effcomp.ir import Graph, print_graph
@@ -20,9 +19,9 @@ from effcomp.passes.pipelines import pipeline_for
 from effcomp.plan.schema import Plan
 from effcomp.plugins.digest import registered_text
 from effcomp.reference import region_of
-from effcomp.rewrite import Pipeline, Run, parse_pipeline
+from effcomp.rewrite import Pipeline, parse_pipeline
 from effcomp.runtime import Executable, load, prepare_to_compile, prepare_to_load
-from effcomp.target import TARGETS, Target
+from effcomp.target import TARGETS, Target, fitting_target
 
 __all__ = [
     "Compilation",
@@ -33,37 +32,6 @@ __all__ = [
     "reset",
     "target_of",
 ]
-
-
-@dataclass(slots=True)
-class Compilation:
-    """What compiling one graph did: `explain` reads these.
-
-    `run` is None where the plan came from the cache; `seconds` are by stage name.
-    """
-
-    name: str
-    role: Role
-    target: Target
-    captured: Captured
-    plan: Plan
-    run: Run | None = None
-    executable: Executable | None = None
-    seconds: dict[str, float] = field(default_factory=dict[str, float])
-
-
-_RECORD: ContextVar[list[Compilation] | None] = ContextVar("effcomp_record", default=None)
-
-
-@contextlib.contextmanager
-def recording() -> Iterator[list[Compilation]]:
-    """Collect every Compilation made inside the block."""
-    found: list[Compilation] = []
-    token = _RECORD.set(found)
-    try:
-        yield found
-    finally:
-        _RECORD.reset(token)
 
 
 def backend(
@@ -77,9 +45,11 @@ def backend(
     config = Config.from_user(mode, options)
     with contextlib.suppress(DeviceError):
         prepare_to_load(device_of(example_inputs))
+    # Asked here: a GPU's backward pass is compiled in autograd's thread, which has another context.
+    found = collected()
 
     def compile_graph(captured: Captured, role: Role) -> Callable[[list[Any]], list[Any]]:
-        return compile_captured(captured, role, config, device_of(example_inputs))
+        return compile_captured(captured, role, config, device_of(example_inputs), found)
 
     return compile_dynamo(gm, example_inputs, compile_graph)
 
@@ -95,13 +65,22 @@ backend.reset = reset  # pyright: ignore[reportFunctionMemberAccess]
 
 
 def compile_captured(
-    captured: Captured, role: Role, config: Config, device: torch.device
+    captured: Captured,
+    role: Role,
+    config: Config,
+    device: torch.device,
+    found: list[Compilation] | None = None,
 ) -> Executable:
-    """Compile one captured graph for a device and load it."""
+    """Compile one captured graph for a device and load it.
+
+    What was done is appended to `found`; then the plan is made, not taken from the cache.
+    """
     target = target_of(config.target or device)
     record = Compilation(captured.graph.name, role, target, captured, plan=None)  # pyright: ignore[reportArgumentType]
     with _timed(record, "plan"):
-        record.plan = _cached_plan(captured.graph, device, config, record)
+        record.plan = _cached_plan(
+            captured.graph, device, config, record, use_cache=config.cache and found is None
+        )
     with _timed(record, "load"):
         record.executable = load(
             record.plan,
@@ -111,13 +90,14 @@ def compile_captured(
             regions=config.regions,
             progress=config.progress,
         )
-    if (found := _RECORD.get()) is not None:
+    if found is not None:
         found.append(record)
     return record.executable
 
 
-def _cached_plan(graph: Graph, device: torch.device, config: Config, record: Compilation) -> Plan:
-    use_cache = config.cache and _RECORD.get() is None
+def _cached_plan(
+    graph: Graph, device: torch.device, config: Config, record: Compilation, *, use_cache: bool
+) -> Plan:
     target, role = record.target, record.role
     pipeline = pipeline_of(target, role, config)
     key = ""
@@ -198,14 +178,12 @@ def target_of(device: torch.device | str) -> Target:
             "move the model or use another backend"
         )
     major, minor = torch.cuda.get_device_capability(device)
-    fitting = [
-        t for t in TARGETS.values() if t.kind == "cuda" and t.capability <= major * 10 + minor
-    ]
-    if not fitting:
+    found = fitting_target(TARGETS.values(), major * 10 + minor)
+    if found is None:
         raise DeviceError(
             f"{torch.cuda.get_device_name(device)} is sm_{major}{minor}; effcomp needs sm_80"
         )
-    return max(fitting, key=lambda t: t.capability)
+    return found
 
 
 @contextlib.contextmanager

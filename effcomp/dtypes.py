@@ -11,3 +11,5 @@ DTYPES: Mapping[str, torch.dtype] = {
     "u64": torch.uint64, "u8": torch.uint8, "bool": torch.bool,
     "c64": torch.complex64, "c128": torch.complex128,
 }  # fmt: skip
+
+DTYPE_NAMES: Mapping[torch.dtype, str] = {dtype: name for name, dtype in DTYPES.items()}

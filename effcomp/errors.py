@@ -1,4 +1,7 @@
-"""Every exception effcomp raises on purpose."""
+"""Every exception effcomp raises on purpose, and how their messages hint at names."""
+
+import difflib
+from collections.abc import Iterable
 
 
 class EffcompError(Exception):
@@ -10,7 +13,14 @@ class VerifyError(EffcompError):
 
 
 class PassError(EffcompError):
-    """A pass failed or broke the IR; the message names it and the pipeline that reproduces it."""
+    """A pass failed or broke the IR; the message names it and the pipeline that reproduces it.
+
+    `pipeline` is that pipeline by itself; empty where a pass raises this about its own work.
+    """
+
+    def __init__(self, message: str, pipeline: str = "") -> None:
+        super().__init__(message)
+        self.pipeline = pipeline
 
 
 class ParseError(EffcompError):
@@ -23,6 +33,10 @@ class ConfigError(EffcompError):
 
 class PluginError(EffcompError):
     """Two plugins claim one name, or a plugin states what cannot be; the message names both."""
+
+
+class SourceError(EffcompError):
+    """A model, or inputs for it, could not be found or loaded; the message says what was tried."""
 
 
 class CaptureError(EffcompError):
@@ -41,8 +55,20 @@ class PlanError(EffcompError):
     """A plan is malformed or does not fit what it was called with."""
 
 
+class ArtifactError(EffcompError):
+    """An artifact is damaged, of another version, or not what a call or a device asks for."""
+
+
 class DeviceError(EffcompError):
     """A device is missing, unsupported or out of memory."""
+
+
+class ReportError(EffcompError):
+    """A report cannot be read or written; the message says where it goes wrong."""
+
+
+class MlirError(EffcompError):
+    """A graph cannot be exported to an MLIR dialect; the message names the op and its line."""
 
 
 class CacheWarning(UserWarning):
@@ -55,3 +81,10 @@ class PluginWarning(UserWarning):
 
 class FallbackWarning(UserWarning):
     """Something ran on a slower path than asked for; `explain` counts these."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint for a message about an unknown name."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, 1)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names) or 'none'}"

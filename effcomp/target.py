@@ -1,5 +1,6 @@
 """What a device can do: data only."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -29,3 +30,9 @@ TARGETS = {
         Target("cpu", "cpu", 0, 3e10, 2e11, 5e10, 2e-6, 2, 0),
     )
 }
+
+
+def fitting_target(targets: Iterable[Target], capability: int) -> Target | None:
+    """The newest of the GPU targets whose code a GPU of this capability can run."""
+    fitting = [t for t in targets if t.kind == "cuda" and t.capability <= capability]
+    return max(fitting, key=lambda t: t.capability, default=None)

@@ -27,7 +27,8 @@ from rich.table import Table
 from torch import Tensor
 
 from effcomp.api import Compilation, backend, recording
-from effcomp.explanation import GroupReport, report_of
+from effcomp.explanation import report_of
+from effcomp.report.schema import GroupReport
 
 MODEL = Path(__file__).parent / "models" / "flux-glyphs"
 sys.path.insert(0, str(MODEL))  # the model's own scripts
@@ -120,10 +121,9 @@ def show_times(clocks: list[Clock], records: list[Compilation]) -> None:
 def show_steps(records: list[Compilation]) -> None:
     for record in records:
         report = report_of(record)
-        total = report.modelled + sum(report.unmodelled.values())
         console.print(
-            f"\n{report.name}: {report.modelled} of {total} ops modelled\n"
-            f"  {len(report.groups)} steps, {report.kernels} distinct kernels, "
+            f"\n{report.name}: {report.modelled} of {report.total} ops modelled\n"
+            f"  {len(report.groups)} steps, {len(report.kernels)} distinct kernels, "
             f"{report.peak_bytes / 2**20:.1f} MiB at the peak"
         )
         for note in report.notes:

@@ -2,6 +2,15 @@
 
 from effcomp.capture.captured import Captured, Role
 from effcomp.capture.dynamo import compile_dynamo
-from effcomp.capture.exported import capture_exported
+from effcomp.capture.exported import capture_exported, decompose_exported, import_exported
+from effcomp.capture.origin import snake_case
 
-__all__ = ["Captured", "Role", "capture_exported", "compile_dynamo"]
+__all__ = [
+    "Captured",
+    "Role",
+    "capture_exported",
+    "compile_dynamo",
+    "decompose_exported",
+    "import_exported",
+    "snake_case",
+]

@@ -1,23 +1,22 @@
 """torch dtypes as the IR spells them, and torch's rule for the dtype of mixed operands."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 
-from effcomp.dtypes import DTYPES
+from effcomp.dtypes import DTYPE_NAMES, DTYPES
 from effcomp.errors import CaptureError
 from effcomp.ir import Value
 from effcomp.ir.types import FLOATS
 
-NAMES: Mapping[torch.dtype, str] = {dtype: name for name, dtype in DTYPES.items()}
 COMPLEX = frozenset({"c64", "c128"})
 
 
 def name_of(dtype: torch.dtype) -> str:
     """The IR's name of a dtype. Raises CaptureError for one that the IR lacks."""
-    if dtype not in NAMES:
+    if dtype not in DTYPE_NAMES:
         raise CaptureError(f"effcomp has no dtype {dtype}; keep such tensors outside the model")
-    return NAMES[dtype]
+    return DTYPE_NAMES[dtype]
 
 
 def is_inexact(dtype: str) -> bool:

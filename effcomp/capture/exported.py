@@ -1,9 +1,10 @@
 """The door for torch.export."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind, OutputKind
+from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
 from torch.fx import GraphModule
 
 from effcomp.capture.captured import Captured
@@ -17,22 +18,35 @@ WRITES = frozenset({OutputKind.BUFFER_MUTATION, OutputKind.USER_INPUT_MUTATION})
 RESULTS = frozenset({OutputKind.USER_OUTPUT})
 
 
+def decompose_exported(program: ExportedProgram) -> ExportedProgram:
+    """The program in the operators that the importer knows. Its signature may have grown."""
+    return program.run_decompositions(export_decompositions())
+
+
 def capture_exported(program: ExportedProgram) -> Captured:
-    """Import an exported program.
+    """Import an exported program. Raises CaptureError for what the IR cannot express."""
+    return import_exported(decompose_exported(program))
+
+
+def import_exported(program: ExportedProgram, title: str = "") -> Captured:
+    """Import a program that `decompose_exported` returned.
 
     The graph's params are the program's inputs in the order of its signature: parameters, buffers
-    and lifted constants (weights), then what the user passes. Buffers and inputs that the program
-    mutates are written by `state.write`. Raises CaptureError for what the IR cannot express.
+    and lifted constants (weights), then what the user passes, less the Python constants among it.
+    Buffers and inputs that the program mutates are written by `state.write`; `title` names the
+    graph. Raises CaptureError.
     """
-    program = program.run_decompositions(export_decompositions())
     gm = program.graph_module
     assert isinstance(gm, GraphModule), "an exported program holds an fx graph"
-    return import_graph(gm, _inputs(program), "", _writes(program))
+    outputs = program.graph_signature.output_specs
+    fixed = [i for i, spec in enumerate(outputs) if isinstance(spec.arg, ConstantArgument)]
+    return import_graph(gm, _inputs(program), "", _writes(program), fixed=fixed, title=title)
 
 
 def _inputs(program: ExportedProgram) -> Inputs:
     weights: set[str] = set()
     hints: dict[str, str] = {}
+    constants: dict[str, Any] = {}
     for spec in program.graph_signature.input_specs:
         name = getattr(spec.arg, "name", None)
         if name is None or spec.kind in (InputKind.TOKEN, InputKind.CUSTOM_OBJ):
@@ -40,7 +54,9 @@ def _inputs(program: ExportedProgram) -> Inputs:
         hints[name] = param_hint(name)
         if spec.kind in WEIGHTS:
             weights.add(name)
-    return Inputs(hints, frozenset(weights))
+        if isinstance(spec.arg, ConstantArgument):
+            constants[name] = spec.arg.value
+    return Inputs(hints, frozenset(weights), constants)
 
 
 def _writes(program: ExportedProgram) -> Mapping[int, str]:

@@ -34,6 +34,7 @@ class Inputs:
 
     hints: Mapping[str, str] = field(default_factory=dict)  # by name of placeholder
     weights: Collection[str] = ()  # names of placeholders that stay the same from call to call
+    constants: Mapping[str, Any] = field(default_factory=dict)  # what the program was traced for
 
 
 def import_graph(
@@ -42,19 +43,21 @@ def import_graph(
     suffix: str,
     writes: Mapping[int, str] | None = None,
     *,
+    fixed: Collection[int] = (),
     title: str = "",
 ) -> Captured:
     """Import a traced graph.
 
     `writes` maps outputs that stand for mutations to the placeholder they overwrite, where the
-    trace says it that way (export) instead of by copy_. Raises CaptureError for what the IR cannot
+    trace says it that way (export) instead of by copy_; `fixed` are the positions of outputs that
+    are Python constants, which the graph leaves out. Raises CaptureError for what the IR cannot
     express, located.
     """
     importer = _Importer(gm, inputs)
     importer.name_sizes()
     for node in gm.graph.nodes:
         importer.visit(node)
-    graph = importer.finish(writes or {})
+    graph = importer.finish(writes or {}, fixed)
     name = "_".join(filter(None, (title or graph_title(gm.graph.nodes), suffix)))
     graph = replace(graph, name=f"{name}_{_digest(graph)}")
     verify(graph, Level.TENSOR)
@@ -120,7 +123,9 @@ class _Importer:
     def _placeholder(self, node: Node) -> None:
         val = node.meta.get("val")
         hint = self.inputs.hints.get(node.name, node.name)
-        if isinstance(val, Tensor):
+        if node.name in self.inputs.constants:
+            self.env[node] = self.inputs.constants[node.name]
+        elif isinstance(val, Tensor):
             weight = node.name in self.inputs.weights
             self.params[node] = self.env[node] = self._tensor_param(val, hint, weight)
         elif isinstance(val, (int, torch.SymInt)) and not isinstance(val, bool):
@@ -262,7 +267,7 @@ class _Importer:
 
     # The end.
 
-    def finish(self, writes: Mapping[int, str]) -> Graph:
+    def finish(self, writes: Mapping[int, str], fixed: Collection[int]) -> Graph:
         assert self.output is not None, "the graph has no output"
         (outputs,) = self.output.args
         returned = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
@@ -271,7 +276,8 @@ class _Importer:
             node = returned[position]
             assert isinstance(node, Node), "a mutation has been traced"
             self.writes.append(Write(by_name[name], self.env[node], source_line(node)))
-        returned = [node for i, node in enumerate(returned) if i not in writes]
+        skipped = {*writes, *fixed}
+        returned = [node for i, node in enumerate(returned) if i not in skipped]
         results = Results(self.builder, self.writes, tuple(self.params.values()))
         for position, node in enumerate(returned):
             if node is None:

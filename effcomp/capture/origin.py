@@ -50,8 +50,8 @@ def graph_title(nodes: Iterable[Node]) -> str:
     """A name for what was traced: the file that defines the module, or the function's own name."""
     frames = next(filter(None, map(_frames, nodes)), [])
     if forward := next((f for f in frames if f["function"] == "forward"), None):
-        return _snake(PurePath(forward["file"]).stem)
-    return _snake(frames[0]["function"]) if frames else "graph"
+        return snake_case(PurePath(forward["file"]).stem)
+    return snake_case(frames[0]["function"]) if frames else "graph"
 
 
 def _frames(node: Node) -> list[re.Match[str]]:
@@ -59,6 +59,6 @@ def _frames(node: Node) -> list[re.Match[str]]:
     return [f for f in _FRAME.finditer(trace) if not f["file"].startswith(_TORCH)]
 
 
-def _snake(name: str) -> str:
+def snake_case(name: str) -> str:
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name)
     return clean_hint(spaced).lower().strip("_") or "graph"

@@ -1,7 +1,7 @@
 """A plan being written: buffers, steps and kernels in the order lowering finds them."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from effcomp.codegen.aliasing import may_alias
 from effcomp.codegen.layout import strides_of
@@ -53,6 +53,7 @@ class Draft:
     `at` is the buffer of each tensor value; `shown` are the views that nothing has read yet, as
     offsets into another value's memory. `shares` maps the buffer of a call's result to buffers
     whose memory it may lie in; `takeovers` are (step, result, operand): buffers that may be one.
+    `op` is the position of the op being lowered, which every step and its cost come from.
     """
 
     at: dict[Value, int] = field(default_factory=dict[Value, int])
@@ -67,6 +68,7 @@ class Draft:
         default_factory=dict[tuple[int, Expr, TensorSpec], int]
     )
     takeovers: list[tuple[int, int, int]] = field(default_factory=list[tuple[int, int, int]])
+    op: int = -1
 
     def add(self, spec: TensorSpec, place: Place, name: str = "") -> int:
         self.buffers.append(Buffer(spec, place, name))
@@ -119,7 +121,8 @@ class Draft:
     def step(self, step: Step, op: Op | None = None) -> None:
         """Append a step; `op` where the step stands for that op's whole cost."""
         self.steps.append(step)
-        self.costs.append(Cost(step.label, (), 0, 0) if op is None else cost_of(step.label, op))
+        cost = Cost(step.label, (), 0, 0) if op is None else cost_of(step.label, op)
+        self.costs.append(replace(cost, op=self.op))
 
     def call(self, call: AtenCall, *, out: str = "", label: str, op: Op | None = None) -> None:
         if may_alias(call.target):
@@ -160,4 +163,6 @@ def cost_of(label: str, op: Op) -> Cost:
     """What an op moves and computes, for the step that runs it."""
     inner = op.body.ops if op.body is not None else (op,)
     loc = op.loc or next((i.loc for i in inner if i.loc), "")
-    return Cost(label, tuple(i.name for i in inner), expr(op_bytes(op)), expr(op_flops(op)), loc)
+    scope = op.scope or next((i.scope for i in inner if i.scope), "")
+    names = tuple(i.name for i in inner)
+    return Cost(label, names, expr(op_bytes(op)), expr(op_flops(op)), loc, scope)

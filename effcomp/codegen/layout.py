@@ -155,10 +155,12 @@ def returned_strides(op: Op, kind: str) -> Strides | None:
 
 def _attention_strides(op: Op, kind: str) -> Strides | None:
     """[..., M, H, D] in memory where q lies so: torch's fused kernels keep the order of q."""
-    q, _, v = op.operands[:3]
+    q, k, v = op.operands[:3]
     heads, rows, last = strides_of(q)[-3:]
     if kind == "cpu" and not (same(last, 1) and same(q.shape[-1], v.shape[-1])):
         return None  # composed of products, whose result is row-major
+    if kind == "cuda" and q.dtype == "f32" and not same(q.shape[-3], k.shape[-3]):
+        return None  # so are grouped heads in float32, which no fused kernel takes
     if interval(dim(rows - heads), {})[0] < 0:
         return None
     *lead, h, m, d = q.shape

@@ -1,5 +1,6 @@
 """From a graph of groups, library calls and views to a plan."""
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -32,8 +33,10 @@ def lower_graph(graph: Graph, target: Target, *, region_of: RegionOf) -> Plan:
     if prologue is not None:
         _place_constants(low, prologue)
     promises = claim_outputs(low)
-    for op in low.program.graph.ops:
+    for position, op in zip(low.positions, low.program.graph.ops, strict=True):
+        low.draft.op = position
         way_of(op)(low, op)
+    low.draft.op = -1
     plan = _finish(low, settle_outputs(low, promises))
     if prologue is None:
         return plan
@@ -45,11 +48,18 @@ def lower_graph(graph: Graph, target: Target, *, region_of: RegionOf) -> Plan:
 
 
 def _start(graph: Graph, target: Target, region_of: RegionOf) -> Lowering:
-    graph = snapshot_overwritten(graph)
-    program = settle_layouts(graph, target.kind)
+    snapshotted = snapshot_overwritten(graph)
+    program = settle_layouts(snapshotted, target.kind)
     read = program.graph.use_counts()
     unread = frozenset(r for op in program.graph.ops for r in op.results if r not in read)
-    return Lowering(program, target, region_of, unread)
+    return Lowering(program, target, region_of, unread, _positions(snapshotted, graph))
+
+
+def _positions(snapshotted: Graph, given: Graph) -> tuple[int, ...]:
+    """For each op where it stood in the program given; a snapshot stands with the write after."""
+    made = {r for op in given.ops for r in op.results}
+    kept = (made.issuperset(op.results) for op in snapshotted.ops)
+    return tuple(itertools.accumulate(kept, initial=0))[: len(snapshotted.ops)]
 
 
 def _finish(low: Lowering, outputs: tuple[OutputRef, ...]) -> Plan:

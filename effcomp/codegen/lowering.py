@@ -20,14 +20,15 @@ class Lowering:
     """One graph on its way to a plan.
 
     `region_of` gives ATen calls for a graph. `unread` are the results that neither an op nor an
-    output uses. `emitted` are the kernels made so far, by the structure of their group: a model's
-    layers are alike.
+    output uses. `positions` says where each op stood in the program that was given. `emitted` are
+    the kernels made so far, by the structure of their group: a model's layers are alike.
     """
 
     program: Program
     target: Target
     region_of: RegionOf
     unread: frozenset[Value]
+    positions: tuple[int, ...]
     draft: Draft = field(default_factory=Draft)
     emitted: dict[Hashable, tuple[KernelLaunch | Refusal, tuple[Value, ...]]] = field(
         default_factory=dict[Hashable, tuple[KernelLaunch | Refusal, tuple[Value, ...]]]

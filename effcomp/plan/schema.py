@@ -277,13 +277,18 @@ class OutputRef:
 
 @dataclass(frozen=True, config=_STRICT)
 class Cost:
-    """What one step moves and computes, for reports: bytes and FLOPs, as size expressions."""
+    """What one step moves and computes, for reports: bytes and FLOPs, as size expressions.
+
+    `op` is the position of the step's op in the program that was lowered; -1 where it has none.
+    """
 
     label: str
     ops: tuple[str, ...]
     bytes: Expr
     flops: Expr
     loc: str = ""
+    scope: str = ""
+    op: int = -1
 
 
 @dataclass(frozen=True, config=_STRICT)

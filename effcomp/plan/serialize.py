@@ -26,6 +26,11 @@ def load_plan(text: str) -> Plan:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "the text"
         raise PlanError(f"not a plan: {where}: {first['msg']}") from None
+    return check_plan(plan)
+
+
+def check_plan(plan: Plan) -> Plan:
+    """The plan, if it is of this version. Raises PlanError."""
     if plan.version != SCHEMA_VERSION:
         raise PlanError(f"the plan has version {plan.version}; this is version {SCHEMA_VERSION}")
     return plan

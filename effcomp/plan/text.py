@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from effcomp.plan.schema import (
     ArenaPlace,
     Arg,
+    AtenCall,
     BufferArg,
     CallPlace,
     CallStep,
@@ -108,9 +109,14 @@ def _step(step: Step, names: dict[str, str]) -> str:
         case RunRegion(kernel=kernel, inputs=inputs, outputs=outputs):
             return f"{_ids(outputs)} = region {names[kernel]}({_ids(inputs)})"
         case CallStep(call=call, out=out):
-            args = [*map(_arg, call.args), *(f"{k}={_arg(v)}" for k, v in call.kwargs)]
-            results = f"{_ids(call.results)} = " if any(r is not None for r in call.results) else ""
-            return f"{results}{out or call.target}({', '.join(args)})"
+            return print_call(call, out)
+
+
+def print_call(call: AtenCall, out: str = "") -> str:
+    """One call of a torch operator, or of its overload `out`, with buffers by number."""
+    args = [*map(_arg, call.args), *(f"{k}={_arg(v)}" for k, v in call.kwargs)]
+    results = f"{_ids(call.results)} = " if any(r is not None for r in call.results) else ""
+    return f"{results}{out or call.target}({', '.join(args)})"
 
 
 def _ids(ids: tuple[int | None, ...]) -> str:

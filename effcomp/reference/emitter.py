@@ -65,7 +65,7 @@ def row(name: str) -> Callable[[Row], Row]:
 
 
 class Emitter:
-    """The calls emitted so far, and where each value lives.
+    """The calls emitted so far, the op that each was emitted for, and where each value lives.
 
     With `snapshots`, values that a `state.*` op overwrites keep what they held for every reader:
     reading a value then never depends on the order of the ops.
@@ -73,6 +73,7 @@ class Emitter:
 
     def __init__(self, graph: Graph, *, snapshots: bool = False) -> None:
         self.calls: list[AtenCall] = []
+        self.origins: list[Op | None] = []
         self.types: dict[int, Type] = {}
         self._places: dict[Value, Place] = {}
         self._tensors: dict[Constant, BufferArg] = {}
@@ -81,6 +82,7 @@ class Emitter:
         self._snapshots = snapshots
         self._overwritten = {op.operands[0] for op in graph.walk() if op.name in WRITERS}
         self._count = len(graph.params)
+        self._op: Op | None = None
         for i, param in enumerate(graph.params):
             self.define(param, BufferArg(i))
         for op in graph.ops:
@@ -158,6 +160,7 @@ class Emitter:
         self._count += results
         ids = iter(made)
         named = [next(ids) if keep else None for keep in kept or [True] * results]
+        self.origins.append(self._op)
         self.calls.append(
             AtenCall(
                 target,
@@ -208,7 +211,9 @@ class Emitter:
         assert not missing, f"{op.name} lacks attribute {missing[0]!r}"
         if op.body is not None:
             attrs["body"] = op.body
+        around, self._op = self._op, op
         found = made(self, *op.operands, **attrs)
+        self._op = around
         if found is None:
             return
         places = found if isinstance(found, Sequence) else (found,)

@@ -8,7 +8,7 @@ from typing import Any
 import sympy
 import torch
 
-from effcomp.ir import Graph, SizeType, parse_dim, print_dim
+from effcomp.ir import Graph, Op, SizeType, Type, parse_dim, print_dim
 from effcomp.plan.schema import Arg, BufferArg, Expr, ListArg, SizeArg
 from effcomp.reference.emitter import Emitter
 from effcomp.reference.executor import argument, operator_named
@@ -22,7 +22,8 @@ _OPERATORS: Mapping[type, Any] = {
 def to_fx(graph: Graph, device: torch.device | str = "cpu") -> torch.fx.GraphModule:
     """The graph as a module of ATen calls. Sizes are computed from the inputs' shapes.
 
-    Tensors that calls make out of nothing are made on `device`.
+    Tensors that calls make out of nothing are made on `device`. A node says in its metadata which
+    op it was emitted for ("effcomp") and, in torch's form, that op's source line ("stack_trace").
     """
     return _Builder(graph, torch.device(device)).module()
 
@@ -45,10 +46,11 @@ class _Builder:
             SizeArg(_text(v.type.expr)) if isinstance(v.type, SizeType) else emitter.tensor(v)
             for v in self.graph.outputs
         ]
-        for call in emitter.calls:
+        for call, origin in zip(emitter.calls, emitter.origins, strict=True):
             target = operator_named(call.target)
             kwargs = {name: self._arg(a) for name, a in call.kwargs}
             node = self.fx.call_function(target, tuple(map(self._arg, call.args)), kwargs)
+            node.meta = _meta(origin)
             returns = target._schema.returns
             single = len(returns) == 1 and not isinstance(returns[0].type, torch.ListType)
             for position, local in enumerate(call.results):
@@ -58,19 +60,22 @@ class _Builder:
                 self.nodes[local] = (
                     node if single else self.fx.call_function(operator.getitem, part)
                 )
+                if (declared := emitter.types.get(local)) is not None:
+                    self._bind(local, declared)  # data-dependent sizes
         self.fx.output(tuple(self._arg(o) for o in outputs))
         return torch.fx.GraphModule(torch.nn.Module(), self.fx, self.graph.name)
 
-    def _bind(self, index: int, declared: Any) -> None:
-        """Name the sizes that a param brings along."""
+    def _bind(self, index: int, declared: Type) -> None:
+        """Name the sizes that a value is the first to bring along."""
         if isinstance(declared, SizeType):
             if isinstance(declared.expr, sympy.Symbol):
-                self.sizes.setdefault(declared.expr.name, self.nodes[index])
+                self.sizes.setdefault(declared.expr.name, torch.fx.Proxy(self.nodes[index]))
             return
         for d, size in enumerate(declared.shape):
             if isinstance(size, sympy.Symbol) and size.name not in self.sizes:
                 target = torch.ops.aten.sym_size.int
-                self.sizes[size.name] = self.fx.call_function(target, (self.nodes[index], d))
+                node = self.fx.call_function(target, (self.nodes[index], d))
+                self.sizes[size.name] = torch.fx.Proxy(node)
 
     def _arg(self, arg: Arg) -> Any:
         match arg:
@@ -84,33 +89,44 @@ class _Builder:
                 return argument(arg, {}, {}, self.device)
 
     def _size(self, expr: Expr) -> Any:
-        if isinstance(expr, int):
-            return expr
-        # A sum of fractions that is whole: its numerator divides.
-        over, under = sympy.fraction(sympy.together(parse_dim(expr)))
-        text = print_dim(over) if under == 1 else f"({print_dim(over)}) // ({print_dim(under)})"
-        return self._node(ast.parse(text, mode="eval").body)
+        value = size_value(expr, self.sizes)
+        return value.node if isinstance(value, torch.fx.Proxy) else value
 
-    def _node(self, tree: ast.expr) -> Any:
+
+def size_value(expr: Expr, sizes: Mapping[str, Any]) -> Any:
+    """A size computed with whatever stands for the named ones: ints, SymInts, FX proxies."""
+    if isinstance(expr, int):
+        return expr
+    # A sum of fractions that is whole: its numerator divides.
+    over, under = sympy.fraction(sympy.together(parse_dim(expr)))
+    text = print_dim(over) if under == 1 else f"({print_dim(over)}) // ({print_dim(under)})"
+
+    def value(tree: ast.expr) -> Any:
         match tree:
-            case ast.Constant(value=value):
-                return value
+            case ast.Constant(value=number):
+                return number
             case ast.Name(id=name):
-                return self.sizes[name]
+                return sizes[name]
             case ast.BinOp(left=left, op=op, right=right):
-                return self._apply(_OPERATORS[type(op)], left, right)
+                return _OPERATORS[type(op)](value(left), value(right))
             case ast.UnaryOp(operand=operand):
-                return self._apply(operator.neg, operand)
+                return -value(operand)
             case ast.Call(func=ast.Name(id=name), args=args):
-                return self._apply(torch.sym_max if name == "max" else torch.sym_min, *args)
+                return (torch.sym_max if name == "max" else torch.sym_min)(*map(value, args))
             case _:
                 raise AssertionError(f"{ast.unparse(tree)} is no size")
 
-    def _apply(self, target: Any, *operands: ast.expr) -> Any:
-        values = tuple(map(self._node, operands))
-        if not any(isinstance(v, torch.fx.Node) for v in values):
-            return target(*values)
-        return self.fx.call_function(target, values)
+    return value(ast.parse(text, mode="eval").body)
+
+
+def _meta(origin: Op | None) -> dict[str, Any]:
+    if origin is None:
+        return {}
+    file, _, line = origin.loc.rpartition(":")
+    if not line.isdecimal():
+        return {"effcomp": origin}
+    where = f'File "{file}", line {line}, in {origin.scope or origin.name}'
+    return {"effcomp": origin, "stack_trace": where}
 
 
 def _text(expr: Any) -> Expr:

@@ -1,14 +1,13 @@
 """Passes as text: `canonicalize,chunk{min_rows=5}`."""
 
-import difflib
 import re
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from typing import Any
 
-from effcomp.errors import ConfigError
+from effcomp.errors import ConfigError, nearest
 from effcomp.target import TARGETS, Target
 
 _PLAIN = re.compile(r"[A-Za-z_][\w.:/-]*")
@@ -22,7 +21,7 @@ ONLY = "only"
 def spec_text(one: Any, only: tuple[str, ...] = ()) -> str:
     """A pass with the options that differ from their defaults, such as `chunk{min_rows=256}`."""
     options = [
-        f"{f.name}={_value_text(getattr(one, f.name))}"
+        f"{f.name}={value_text(getattr(one, f.name))}"
         for f in fields(one)
         if f.default is MISSING or getattr(one, f.name) != f.default
     ]
@@ -30,13 +29,14 @@ def spec_text(one: Any, only: tuple[str, ...] = ()) -> str:
         case ():
             pass
         case (module,):
-            options.append(f"{ONLY}={_value_text(module)}")
+            options.append(f"{ONLY}={value_text(module)}")
         case _:
-            options.append(f"{ONLY}={_value_text(only)}")
+            options.append(f"{ONLY}={value_text(only)}")
     return f"{one.name}{{{','.join(options)}}}" if options else one.name
 
 
-def _value_text(value: Any) -> str:
+def value_text(value: Any) -> str:
+    """An option's value as a pipeline writes it. Raises ConfigError where text cannot hold it."""
     match value:
         case None:
             return "none"
@@ -51,29 +51,25 @@ def _value_text(value: Any) -> str:
         case str() if '"' not in value:
             return f'"{value}"'
         case tuple():
-            return f"[{','.join(map(_value_text, typing.cast('tuple[Any, ...]', value)))}]"
+            return f"[{','.join(map(value_text, typing.cast('tuple[Any, ...]', value)))}]"
         case _:
             raise ConfigError(f"a pass option cannot be written as text: {value!r}")
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for a message about an unknown name."""
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, 1)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names) or 'none'}"
-
-
 def parse_passes(
-    text: str, registry: Mapping[str, type[Any]]
+    text: str, registry: Mapping[str, type[Any]], shared: Mapping[str, Any] | None = None
 ) -> tuple[tuple[Any, tuple[str, ...]], ...]:
     """Read what `spec_text` writes, comma-separated: passes and what each is limited to.
 
-    Raises ConfigError.
+    `shared` are options for every pass that has them and whose text does not set them. Raises
+    ConfigError.
     """
-    return tuple(_parse_pass(part, registry) for part in _split(text))
+    return tuple(_parse_pass(part, registry, shared or {}) for part in _split(text))
 
 
-def _parse_pass(text: str, registry: Mapping[str, type[Any]]) -> tuple[Any, tuple[str, ...]]:
+def _parse_pass(
+    text: str, registry: Mapping[str, type[Any]], shared: Mapping[str, Any]
+) -> tuple[Any, tuple[str, ...]]:
     name, brace, rest = text.partition("{")
     name = name.strip()
     if (kind := registry.get(name)) is None:
@@ -82,7 +78,7 @@ def _parse_pass(text: str, registry: Mapping[str, type[Any]]) -> tuple[Any, tupl
         raise ConfigError(f"the options of {name} are not closed: {text!r}")
     hints = typing.get_type_hints(kind)
     known = {f.name: hints[f.name] for f in fields(kind)}
-    given: dict[str, Any] = {}
+    given: dict[str, Any] = {key: value for key, value in shared.items() if key in known}
     only: tuple[str, ...] = ()
     for part in _split(rest[:-1]):
         key, equals, value = (p.strip() for p in part.partition("="))

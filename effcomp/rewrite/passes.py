@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from effcomp.errors import PassError, VerifyError
 from effcomp.ir import Graph, Level, verify
@@ -124,22 +124,26 @@ class Pipeline:
         graph: Graph,
         on_stage: Callable[[Stage], None] | None = None,
         *,
+        verify_each: bool = True,
         trace: Collection[str] = (),
     ) -> Run:
         """Run every pass, verifying between. Raises PassError naming the pass at fault.
 
-        `trace` names rules whose nearest misses the stages then tell.
+        Without `verify_each` only the programs that come in and go out are verified. `trace` names
+        rules whose nearest misses the stages then tell.
         """
         verify(graph, self.level)
         level, name = self.level, graph.name
         stages = [Stage("captured", graph, False, 0.0, {}, ())]
         for index, one in enumerate(self.passes):
             if one.takes is not None and one.takes is not level:
-                self._check(graph, one.takes, f"cannot run {one.name}", name, index)
+                if verify_each:
+                    self._check(graph, one.takes, f"cannot run {one.name}", name, index)
                 level = one.takes
             stage = self._run_one(graph, name, index, trace)
-            if stage.changed or one.gives not in (None, level):
-                level = one.gives or level
+            moved = stage.changed or one.gives not in (None, level)
+            level = one.gives or level
+            if moved if verify_each else one is self.passes[-1]:
                 self._check(stage.graph, level, f"{one.name} broke the program", name, index)
             stages.append(stage)
             graph = stage.graph
@@ -155,7 +159,7 @@ class Pipeline:
         except Exception as error:
             notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", ()))
             message = f"{one.name} failed: {type(error).__name__}: {error}{notes}"
-            raise PassError(f"{message}\n{self._reproduce(name, index)}") from error
+            raise self._failure(message, name, index) from error
         return Stage(
             spec=_text(one),
             graph=after,
@@ -171,22 +175,26 @@ class Pipeline:
         try:
             verify(graph, level)
         except VerifyError as error:
-            raise PassError(f"{what}: {error}\n{self._reproduce(name, index)}") from error
+            raise self._failure(f"{what}: {error}", name, index) from error
 
-    def _reproduce(self, name: str, index: int) -> str:
-        """How to see it again; `name` is that of the graph the pipeline was given."""
+    def _failure(self, message: str, name: str, index: int) -> PassError:
+        """Says how to see it again; `name` is that of the graph the pipeline was given."""
         passes = ",".join(map(_text, self.passes[: index + 1]))
-        return f"in @{name}; reproduce with the pipeline '{passes}'"
+        return PassError(f"{message}\nin @{name}; reproduce with the pipeline '{passes}'", passes)
 
 
 def parse_pipeline(
-    text: str, registry: Mapping[str, type[Pass]], level: Level = Level.TENSOR
+    text: str,
+    registry: Mapping[str, type[Pass]],
+    level: Level = Level.TENSOR,
+    shared: Mapping[str, Any] | None = None,
 ) -> Pipeline:
     """Read `canonicalize,chunk{min_rows=5}`. Raises ConfigError naming what is not known.
 
-    Every pass takes `only="blocks.*"` besides its own options.
+    `shared` are options for every pass that has them and whose text does not set them. Every pass
+    takes `only="blocks.*"` besides its own options.
     """
-    parsed = parse_passes(text, registry)
+    parsed = parse_passes(text, registry, shared)
     return Pipeline(tuple(Scoped(one, only) if only else one for one, only in parsed), level)
 
 

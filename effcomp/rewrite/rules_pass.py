@@ -33,6 +33,14 @@ def pass_of(name: str, *rules: AnyRule, level: Level = Level.TENSOR) -> type[Pas
     if not rules:
         raise ValueError(f"pass {name!r} has no rules")
     doc = "\n".join(f"{(rule.__doc__ or rule.name).strip().splitlines()[0]}" for rule in rules)
-    facts = {"name": name, "rules": rules, "takes": level, "gives": level, "__doc__": doc}
-    facts["__module__"] = type(rules[0]).__module__
-    return type("".join(map(str.capitalize, name.split("-"))), (RulesPass,), facts)
+    title = "".join(map(str.capitalize, name.split("-")))
+    facts = {
+        "name": name,
+        "rules": rules,
+        "takes": level,
+        "gives": level,
+        "__doc__": doc,
+        "__module__": type(rules[0]).__module__,
+        "__qualname__": f"{title} of {', '.join(rule.name for rule in rules)}",
+    }
+    return type(title, (RulesPass,), facts)

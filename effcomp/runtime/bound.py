@@ -43,6 +43,7 @@ __all__ = [
     "Machine",
     "RegionRunner",
     "bind",
+    "layout_of",
     "memory_needed",
 ]
 
@@ -185,7 +186,7 @@ def bind(
 ) -> Bound:
     """Bind `program` to `sizes`; the workspace grows to what the arena needs."""
     plan = program.plan
-    layouts = [_layout(buffer, sizes) for buffer in plan.buffers]
+    layouts = [layout_of(buffer, sizes) for buffer in plan.buffers]
     offsets, total = arena_layout(program, layouts, machine.device)
     machine.regions.prepare(sizes, layouts)
     workspace.reserve(total)
@@ -214,7 +215,7 @@ def memory_needed(
 ) -> tuple[int, list[tuple[str, int]]]:
     """Bytes that a call allocates beside its arguments, and its largest buffers by name."""
     buffers = program.plan.buffers
-    layouts = [_layout(buffer, sizes) for buffer in buffers]
+    layouts = [layout_of(buffer, sizes) for buffer in buffers]
     _, total = arena_layout(program, layouts, device)
     owned = [
         (buffer.name or f"buffer {id}", layouts[id].nbytes)
@@ -225,7 +226,7 @@ def memory_needed(
     return total + _fresh_bytes(program, layouts), largest
 
 
-def _layout(buffer: Buffer, sizes: Mapping[str, int]) -> Layout:
+def layout_of(buffer: Buffer, sizes: Mapping[str, int]) -> Layout:
     spec = buffer.spec
     if not spec.dtype:
         return _UNSTATED

@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
+from weakref import WeakSet
 
 import torch
 
@@ -59,6 +60,7 @@ class CudaCapture:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.pool = torch.cuda.graph_pool_handle()
+        self._sharing = WeakSet[_CudaRecording]()  # the pool's living graphs
         self._side = torch.cuda.Stream(device)
         self._last: torch.cuda.Stream | None = None
         self.lock = threading.RLock()
@@ -83,6 +85,10 @@ class CudaCapture:
     def capture(self, run: Callable[[], list[Any]]) -> Recording:
         """Record what `run` launches. Raises RuntimeError where torch cannot."""
         graph = torch.cuda.CUDAGraph()
+        # The allocator refuses a pool whose last graph has gone: one is kept alive till the end.
+        companion = next(iter(self._sharing), None)
+        if companion is None:
+            self._leave_pool()
         current = torch.cuda.current_stream(self.device)
         try:
             # The outer stream context restores the caller's stream: torch's capture leaves its own
@@ -98,9 +104,16 @@ class CudaCapture:
                 results = run()
         except BaseException:
             # The allocator may take the pool as still being captured into, for ever.
-            self.pool = torch.cuda.graph_pool_handle()
+            self._leave_pool()
             raise
-        return _CudaRecording(graph, results)
+        del companion
+        made = _CudaRecording(graph, results)
+        self._sharing.add(made)
+        return made
+
+    def _leave_pool(self) -> None:
+        self.pool = torch.cuda.graph_pool_handle()
+        self._sharing = WeakSet[_CudaRecording]()
 
     def follow_stream(self) -> None:
         """Order this use of the pool after the previous one, where that was on another stream."""
@@ -110,7 +123,7 @@ class CudaCapture:
         self._last = current
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class _CudaRecording:
     graph: torch.cuda.CUDAGraph
     results: list[Any]

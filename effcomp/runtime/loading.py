@@ -2,17 +2,19 @@
 
 import weakref
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from effcomp.errors import DeviceError, PlanError
-from effcomp.plan.schema import Launch, Plan
-from effcomp.runtime.bound import KernelRunner, Machine
+from effcomp.plan.cubin import Cubin
+from effcomp.plan.schema import Plan
+from effcomp.runtime.bound import Machine
 from effcomp.runtime.executable import Executable
 from effcomp.runtime.graphs import CudaCapture, Graphs
+from effcomp.runtime.kernels import load_kernels
 from effcomp.runtime.notes import Notes
-from effcomp.runtime.program import Program, analyze
+from effcomp.runtime.program import analyze
 from effcomp.runtime.prologue import Prologue
 from effcomp.runtime.regions import Regions
 from effcomp.runtime.workspace import Workspaces
@@ -31,10 +33,12 @@ def load(
     cuda_graphs: Literal["auto", "on", "off"] = "auto",
     regions: Literal["auto", "always", "never"] = "auto",
     progress: bool | None = None,
+    cubins: Sequence[Cubin] = (),
 ) -> Executable:
     """Make a plan callable on `device`; its kernels are compiled here, before the first call.
 
-    `constants` are the arguments of the last ports, kept with the executable. A plan for a GPU may
+    `constants` are the arguments of the last ports, kept with the executable; `cubins` are kernels
+    of the plan that have been compiled already, for whatever GPU. A plan for a GPU may
     be loaded on a CPU: Triton's interpreter then runs its kernels. Raises PlanError, KernelError,
     DeviceError.
     """
@@ -47,11 +51,12 @@ def load(
     notes = Notes()
     prologue = None
     if plan.prologue is not None:
-        inner = load(plan.prologue, device, regions=regions, progress=progress, cuda_graphs="off")
+        options: Any = {"regions": regions, "progress": progress, "cubins": cubins}
+        inner = load(plan.prologue, device, cuda_graphs="off", **options)
         prologue = Prologue(inner, plan.prologue_ports)
     machine = Machine(
         device,
-        _kernels(program, device, progress, notes),
+        load_kernels(program, device, progress, notes, cubins),
         Regions(plan, device, regions, progress, notes),
         notes,
     )
@@ -81,14 +86,3 @@ def _device(plan: Plan, device: torch.device) -> torch.device:
     if device.index is None:
         return torch.device("cuda", torch.cuda.current_device())
     return device
-
-
-def _kernels(
-    program: Program, device: torch.device, progress: bool | None, notes: Notes
-) -> dict[int, KernelRunner]:
-    if not any(isinstance(step, Launch) for step in program.plan.steps):
-        return {}
-    # Triton is imported only where a plan needs it: it is there on Linux alone.
-    from effcomp.runtime.kernels import load_kernels
-
-    return load_kernels(program, device, progress, notes)

@@ -1,7 +1,6 @@
 """What loading a plan will wait for and no plan has to be known for, done beside tracing.
 
-Importing Triton, hashing its files (which every cache key holds), making its driver (Triton builds
-a module in C where none is cached), and having compile workers up.
+Importing Triton, hashing its files (which every cache key holds), and having compile workers up.
 """
 
 import contextlib
@@ -32,7 +31,7 @@ def prepare_to_load(device: torch.device) -> None:
 def prepare_to_compile(device: torch.device) -> None:
     """Start workers: kernels that no cache holds are about to be wanted."""
     if device.type == "cuda":
-        start_workers("effcomp.runtime.triton_launch:warm_up")
+        start_workers("effcomp.runtime.triton_compile:warm_up")
 
 
 def prepared() -> None:
@@ -42,9 +41,8 @@ def prepared() -> None:
 
 
 def _prepare(device: torch.device) -> None:
-    from effcomp.runtime.triton_launch import start_driver, warm_up
+    from effcomp.runtime.triton_compile import warm_up
 
     # What fails here fails again, and is reported, where it is needed.
     with contextlib.suppress(KernelError, OSError), torch.cuda.device(device):
         warm_up()
-        start_driver()

@@ -13,7 +13,17 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "effcomp"
 TEMPLATES = PACKAGE / "codegen" / "triton" / "templates"
-TORCH_FREE = ("codegen", "config", "errors", "ir", "passes", "plan", "rewrite", "target")
+TORCH_FREE = (
+    "codegen",
+    "config",
+    "errors",
+    "ir",
+    "passes",
+    "plan",
+    "report",
+    "rewrite",
+    "target",
+)
 
 # Put before the import under test: torch and triton are then as good as not installed.
 BLOCK = """

@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from effcomp.codegen import lower_graph
+from effcomp.codegen.layout import strides_of
+from effcomp.codegen.program import settle_layouts
 from effcomp.ir import Graph, Level, parse_graph, verify
 from effcomp.plan.schema import CallStep, Launch, Plan
 from effcomp.reference import evaluate, region_of
@@ -87,3 +89,18 @@ def test_the_rest_is_the_librarys(made: Graph) -> None:
     plan = plan_of(made)
     assert not is_ours(plan)
     assert all(isinstance(step, CallStep) for step in plan.steps)
+
+
+def test_grouped_heads_in_float32_come_back_row_major() -> None:
+    """No fused kernel takes them: torch composes products. In 16 bits cuDNN keeps q's order."""
+    found: dict[str, tuple[object, ...]] = {}
+    for dtype in ("f32", "f16"):
+        q, k = f"{dtype}[2, 4, 640, 16]", f"{dtype}[2, 2, 640, 16]"
+        made = parse_graph(f"""graph @g(%x: {dtype}[2, 640, 4, 16], %k: {k}, %v: {k}) {{
+          %q.0 = tensor.permute(%x) {{dims = [0, 2, 1, 3]}} : {q}
+          %o.1 = nn.attention(%q.0, %k, %v) {{causal = true, scale = 0.25}} : {q}
+          return %o.1
+        }}""")
+        (op,) = (o for o in settle_layouts(made, "cuda").graph.ops if o.name == "nn.attention")
+        found[dtype] = strides_of(op.result)
+    assert found == {"f32": (40960, 10240, 16, 1), "f16": (40960, 16, 64, 1)}

@@ -77,7 +77,7 @@ class Pair:
 def unlisted(records: Sequence[Compilation]) -> set[str]:
     """Operators that run as `aten.call`s and that the reference does not list."""
     listed = set(re.findall(r"^\| `(\w+\.[\w.]+)` \|", UNMODELLED.read_text(), re.MULTILINE))
-    found = {target for record in records for target, _ in report_of(record).unmodelled}
+    found = {one.target for record in records for one in report_of(record).unmodelled}
     return found - listed
 
 

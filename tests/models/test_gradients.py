@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -53,6 +54,16 @@ def test_gradients_are_eagers(name: str) -> None:
     assert_agree([actual[n] for n in told], [expected[n] for n in told], torch.float32)
     for name in expected.keys() - told:
         assert rms(actual[name]) <= 2 * least, name
+
+
+def test_a_backward_pass_of_another_thread_is_recorded() -> None:
+    """As on a GPU, whose backward passes run, and are compiled, in a thread of autograd's."""
+    with Pair.of(ZOO["bert"]) as pair:
+        loss = _loss(pair.entry, pair.compiled(**pair.inputs()))
+        thread = threading.Thread(target=loss.backward)
+        thread.start()
+        thread.join()
+    assert [record.role for record in pair.records] == [Role.FORWARD, Role.BACKWARD]
 
 
 def test_training_steps_follow_eager() -> None:

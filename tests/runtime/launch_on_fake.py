@@ -1,4 +1,4 @@
-"""Launches a kernel through Triton's own launcher on a fake CUDA driver: a process of its own.
+"""Launches kernels on a fake CUDA driver: a process of its own.
 
     python -m tests.runtime.launch_on_fake FOLDER
 
@@ -10,70 +10,89 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
-import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from effcomp.errors import KernelError
+from effcomp.plan.cubin import Cubin
+from effcomp.runtime.cuda_launch import LoadedKernel
 from tests.runtime.plans import add_kernel
 
-__all__ = ["fake_driver", "loaded_add"]
+__all__ = ["compiled_add", "fake_driver"]
 
 SOURCE = Path(__file__).with_name("fake_libcuda.c")
 STREAM = 7
+CUDA = torch.device("cuda", 0)
 
 
 def fake_driver(folder: Path) -> ctypes.CDLL:
-    """Build the fake libcuda and make it this process's; Triton's next driver is the fake one."""
+    """Build the fake libcuda and make it this process's."""
     library = folder / "libcuda.so.1"
     command = ["gcc", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", str(SOURCE), "-o"]
     subprocess.run([*command, str(library)], check=True)
-    os.environ["TRITON_LIBCUDA_PATH"] = str(folder)
     loaded = ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
-    from triton.backends.nvidia.driver import CudaDriver
-    from triton.runtime.driver import driver
-
     torch._C._cuda_getCurrentRawStream = lambda _: STREAM  # pyright: ignore[reportAttributeAccessIssue]
     torch.cuda.device = contextlib.nullcontext  # pyright: ignore[reportAttributeAccessIssue]
-    made: Any = CudaDriver()
-    made.get_current_device = lambda: 0
-    made.get_device_capability = lambda _: (9, 0)
-    driver.set_active(made)
     return loaded
 
 
-def loaded_add() -> Any:
-    """The kernel of `add_plan`, compiled for sm_90 and loaded."""
-    from effcomp.runtime.kernels import CompiledKernel
-    from effcomp.runtime.triton_launch import Specialized, compile_kernel
+def compiled_add() -> Cubin:
+    """The kernel of `add_plan`, compiled for sm_90."""
+    from effcomp.runtime.specialize import Specialized
+    from effcomp.runtime.triton_compile import cubin_of
 
-    specialized = Specialized(add_kernel(), (0, 1, 2))
-    return CompiledKernel(specialized, compile_kernel(specialized, 90), torch.device("cuda", 0))
+    return cubin_of(Specialized(add_kernel(), (0, 1, 2)), 90)
 
 
 def main() -> None:
     fake = fake_driver(Path(sys.argv[1]))
-    kernel = loaded_add()
-    x, y, out = torch.ones(4), torch.ones(4), torch.ones(4)
-    ctypes.c_int.in_dll(fake, "parameter_count").value = 4
-    kernel.bind([x, None, out, 4], [(1, 2)], (2, 3, 1))([None, None, y])
+    cubin = compiled_add()
 
-    def integers(name: str, count: int, kind: Any = ctypes.c_uint) -> list[int]:
+    def integers(name: str, count: int = 1, kind: Any = ctypes.c_uint) -> list[int]:
         return list((kind * count).in_dll(fake, name))
 
-    arrived = {
-        "launches": integers("launches", 1)[0],
+    kernel = LoadedKernel(cubin, "add", CUDA)
+    asked = integers("shared_asked")[0]
+    x, y, out = torch.ones(4), torch.ones(4), torch.ones(4)
+    ctypes.c_int.in_dll(fake, "parameter_count").value = 6
+    launch = kernel.bind([x, None, out, 4], [(1, 2)], (2, 3, 1))
+    launch([None, None, y])
+    arrived: dict[str, Any] = {
+        "launches": integers("launches")[0],
+        "symbol": ctypes.string_at(ctypes.addressof(ctypes.c_char.in_dll(fake, "symbol"))).decode(),
         "function": integers("function", 1, ctypes.c_uint64)[0],
         "stream": integers("stream", 1, ctypes.c_uint64)[0],
         "grid": integers("grid", 3),
-        "threads": integers("block", 1)[0],
-        "pointers": integers("parameters", 3, ctypes.c_uint64),
-        "n": integers("parameters", 7)[6],
-        "given": [t.data_ptr() for t in (x, y, out)],
+        "block": integers("block", 3),
+        "shared": integers("shared")[0],
+        "parameters": integers("parameters", 6, ctypes.c_uint64),
+        "expected": [x.data_ptr(), y.data_ptr(), out.data_ptr(), 4, 0, 0],
+        "asked": asked,
+        "params": cubin.facts.params,
     }
+    # A thread without a context gets one and launches again; other errors are told.
+    errors = (ctypes.c_int * 4).in_dll(fake, "errors")
+    before = integers("contexts")[0]
+    errors[1] = 201
+    launch([None, None, y])
+    arrived["entered"] = integers("contexts")[0] - before
+    errors[integers("launches")[0] % 4] = 1
+    try:
+        launch([None, None, y])
+    except KernelError as error:
+        arrived["error"] = str(error)
+    large = replace(cubin, facts=replace(cubin.facts, shared=100_000))
+    LoadedKernel(large, "add", CUDA)
+    arrived["asked for large"] = integers("shared_asked")[0]
+    try:
+        LoadedKernel(replace(large, facts=replace(cubin.facts, shared=300_000)), "add", CUDA)
+    except KernelError as error:
+        arrived["too large"] = str(error)
     print(json.dumps(arrived))
 
 

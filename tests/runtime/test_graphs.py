@@ -310,23 +310,33 @@ class FakeCuda:
         self.stream = before
 
 
-def test_a_spoilt_capture_leaves_no_trace(monkeypatch) -> None:
+def test_pools_are_left_when_spoilt_or_without_graphs(monkeypatch) -> None:
     cuda = FakeCuda(monkeypatch)
     capture = CudaCapture(torch.device("cuda", 0))
-    assert capture.capture(list).results == []
-    assert (cuda.stream, capture.pool) == ("the caller's", 1)
+    kept = [capture.capture(list)]
+    assert cuda.stream == "the caller's"
+    first = capture.pool
+
+    kept += [capture.capture(list), capture.capture(list)]
+    assert capture.pool == first
+    kept.clear()
+    kept.append(capture.capture(list))
+    second = capture.pool
+    assert second != first, "a pool without graphs is not captured into again"
 
     def fail() -> list:
         raise KernelError("kernel add did not launch: misaligned")
 
     with pytest.raises(RuntimeError, match="spoilt"):
         capture.capture(fail)
-    assert (cuda.stream, capture.pool) == ("the caller's", 2)
+    assert cuda.stream == "the caller's"
+    assert capture.pool not in (first, second)
 
 
 @pytest.mark.gpu
 def test_on_a_gpu() -> None:
     cuda = torch.device("cuda")
+    w = torch.ones(4, 3, device=cuda)
     for p in (add_plan(), linear_plan()):
         run = load(p, cuda, cuda_graphs="on")
         kept = []
@@ -337,13 +347,25 @@ def test_on_a_gpu() -> None:
                 kept.append((run([x, y])[0], x + y + y))
             else:
                 x = torch.randn(16, 4, device=cuda, generator=generator)
-                w = torch.ones(4, 3, device=cuda)
                 kept.append((run([x, w])[0], x @ w))
         for out, want in kept:
             torch.testing.assert_close(out, want, rtol=1e-3, atol=1e-3)
         assert not [note for note in run.notes if "CUDA graph" in note]
-        captured = next(iter(run._graphs._states.values())).captured
-        assert captured is not None or p.name == "test"
+        assert next(iter(run._graphs._states.values())).captured is not None
+
+
+@pytest.mark.gpu
+def test_capturing_goes_on_when_earlier_graphs_are_gone() -> None:
+    """Results that outlive all graphs keep memory of theirs, and the pool's number, in use."""
+    cuda = torch.device("cuda")
+    capture, kept = CudaCapture(cuda), []
+    for _ in range(3):
+        recording = capture.capture(lambda: [torch.ones(1 << 20, device=cuda)])
+        recording.replay()
+        kept += recording.results
+        del recording
+    for tensor in kept:
+        assert tensor.numel() == 1 << 20
 
 
 @pytest.mark.gpu

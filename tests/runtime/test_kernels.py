@@ -66,7 +66,8 @@ def test_device_functions_of_triton_run_interpreted_without_an_environment_varia
 
 
 def test_interpreting_leaves_the_compiler_working() -> None:
-    from effcomp.runtime.triton_launch import Specialized, compile_kernel
+    from effcomp.runtime.specialize import Specialized
+    from effcomp.runtime.triton_compile import compile_kernel
 
     x = torch.randn(3, 11)
     load(softmax_plan(), CPU)([x])
@@ -116,7 +117,8 @@ def broken_kernel(body: str) -> TritonKernel:
 
 
 def test_failing_kernels_name_their_source() -> None:
-    from effcomp.runtime.triton_launch import Specialized, compile_kernel
+    from effcomp.runtime.specialize import Specialized
+    from effcomp.runtime.triton_compile import compile_kernel
 
     kernel = broken_kernel("tl.store(x_ptr, undefined)")
     with pytest.raises(KernelError, match=r"kernel broken \(.*broken_.*\.py\) does not compile"):
@@ -159,7 +161,7 @@ def test_views_reach_kernels_with_their_offset() -> None:
     [(4, "s0", (0, 1, 2)), (3, "s0 * 16", (0, 2, 3)), ("s0", 32, (0, 2, 3))],
 )
 def test_what_is_provably_divisible(offset, size, divisible) -> None:
-    from effcomp.runtime.kernels import specialize
+    from effcomp.runtime.specialize import specialize
 
     kernel = add_kernel()
     step = add_launch(0, 1, 2, size, kernel)
@@ -206,7 +208,8 @@ def test_divisors_hold(expr, least) -> None:
 
 
 def test_equal_kernels_are_cached_on_disk(tmp_path, monkeypatch) -> None:
-    from effcomp.runtime.triton_launch import Specialized, compile_kernel, is_cached
+    from effcomp.runtime.specialize import Specialized
+    from effcomp.runtime.triton_compile import compile_kernel, is_cached
     from effcomp.runtime.workers import run_in_workers
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
@@ -214,33 +217,12 @@ def test_equal_kernels_are_cached_on_disk(tmp_path, monkeypatch) -> None:
     assert not any(is_cached(kernel, 90) for kernel in kernels)
     done: list[int] = []
     tasks = [(kernel, 90) for kernel in kernels]
-    run_in_workers("effcomp.runtime.triton_launch:compile_kernel", tasks, lambda: done.append(1))
+    run_in_workers("effcomp.runtime.triton_compile:compile_kernel", tasks, lambda: done.append(1))
     if not done:
         pytest.skip("one core: there are no workers")
     assert all(is_cached(kernel, 90) for kernel in kernels)
     assert not is_cached(Specialized(add_kernel(block=64), ()), 90)
     compile_kernel(kernels[0], 90)
-
-
-def test_launches_put_arguments_in_their_places(monkeypatch) -> None:
-    from effcomp.runtime.kernels import CompiledKernel
-
-    launched: list[tuple] = []
-    monkeypatch.setattr(torch._C, "_cuda_getCurrentRawStream", lambda _: 7, raising=False)
-    kernel = CompiledKernel.__new__(CompiledKernel)
-    kernel.kernel, kernel.function, kernel.metadata, kernel.index = add_kernel(), "f", "m", 0
-    kernel.run = lambda *args: launched.append(args)
-    a, b, c = (torch.ones(4) for _ in range(3))
-    kernel.bind([a, None, c, 4], [(1, 2)], (1, 2, 3))([None, None, b])
-    pointers = (a.data_ptr(), b.data_ptr(), c.data_ptr())
-    assert launched == [(1, 2, 3, 7, "f", "m", None, None, None, *pointers, 4, 32)]
-
-    def fail(*_) -> None:
-        raise RuntimeError("Triton Error [CUDA]: invalid argument")
-
-    kernel.run = fail
-    with pytest.raises(KernelError, match=r"kernel add did not launch: .*invalid argument"):
-        kernel.bind([a, b, c, 4], [], (1, 1, 1))([])
 
 
 @pytest.mark.gpu

@@ -53,6 +53,7 @@ class Builder:
         self._values: dict[Any, TileValue] = {}  # by symbol
         self._in_loop: set[str] = {a.name for a in axes if a.spread is Spread.LOOP}
         self._made: dict[Any, TileValue] = {}
+        self._computed: dict[Operand, Compute] = {}
         self._simple: dict[Any, Any] = {}
         self._counts: dict[str, int] = {}
         self._axis_of: dict[Any, Axis] = {a.symbol: a for a in axes}
@@ -155,10 +156,22 @@ class Builder:
         axes = self.ordered(name for o in given for name in _axes(o))
         prefix = op.rpartition(".")[2]
         typed = tuple(repr(o) if isinstance(o, Constant) else o for o in given)
-        return self._make(
+        value = self._make(
             lambda v: Compute(v, op, given, attrs), (op, dtype, typed, attrs), prefix, dtype, axes,
             (), given,
         )  # fmt: skip
+        self._computed[value] = Compute(value, op, given, attrs)
+        return value
+
+    def select(self, condition: TileValue, a: Operand, b: Operand) -> TileValue:
+        """`a` where the condition holds, else `b`; f(a), f(b) => f of the one or the other."""
+        x, y = self._computed.get(a), self._computed.get(b)
+        same = x and y and (x.op, x.attrs, len(x.operands)) == (y.op, y.attrs, 1)
+        if x and y and same and x.op != "swap":  # which looks at another lane's condition
+            (one,), (other,) = x.operands, y.operands
+            if one.dtype == other.dtype:
+                return self.compute(x.op, a.dtype, (self.select(condition, one, other),), x.attrs)
+        return self.compute("tensor.where", a.dtype, (condition, a, b))
 
     def reduce(self, kind: str, operand: TileValue, axis: str) -> TileValue:
         axes = tuple(a for a in operand.axes if a != axis)

@@ -4,7 +4,7 @@
 load their index first; what was evaluated at the same place before is not evaluated again.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -16,11 +16,11 @@ from effcomp.codegen.tile.index import (
     broadcast_index,
     expr,
     offset_of,
-    permute_index,
     replaced,
-    reshape_index,
+    viewed_at,
 )
 from effcomp.codegen.tile.ir import Bound, Constant, Operand, Pointer, TileValue
+from effcomp.codegen.tile.pairs import joined_pair
 from effcomp.ir import Dim, Graph, Op, Trait, Value, attr, spec_of
 from effcomp.ir.dims import contiguous_strides
 from effcomp.ir.ops.infer import axis
@@ -77,6 +77,10 @@ class Evaluator:
             found = self.seen[key] = self._evaluate(value, index, guards)
         return found
 
+    def maker(self, value: Value) -> Op | None:
+        """The op of the body that makes a value; None where the value is known without it."""
+        return None if value in self.known else self.producers.get(value)
+
     def forget_loop(self) -> None:
         """Drop what was computed inside the loop that ends."""
         kept = self.seen.items()
@@ -106,6 +110,12 @@ class Evaluator:
 
     def _elementwise(self, op: Op, index: Index, guards: Guards) -> Operand:
         operands = [self.at(v, broadcast_index(index, v.shape), guards) for v in op.operands]
+        return self.apply(op, operands)
+
+    def apply(self, op: Op, operands: Sequence[Operand]) -> Operand:
+        """An elementwise op on elements that are there already."""
+        if op.name == "tensor.convert":
+            return _converted_element(self, op, operands[0])
         attrs = tuple(
             (name, attr(op, name))
             for name in spec_of(op).defaults
@@ -177,32 +187,13 @@ class Evaluator:
                 return None
 
 
-def viewed_at(op: Op, index: Index) -> Index | None:
-    """The operand's element that a view shows at `index`; None where the op is no view."""
-    match op.name:
-        case "tensor.reshape":
-            return reshape_index(index, op.result.shape, op.operands[0].shape)
-        case "tensor.permute":
-            return permute_index(index, attr(op, "dims"))
-        case "tensor.broadcast":
-            return broadcast_index(index, op.operands[0].shape)
-        case "tensor.slice":
-            d = axis(attr(op, "dim"), len(index))
-            return replaced(index, d, attr(op, "start") + index[d] * attr(op, "step"))
-        case "tensor.flip":
-            for d in attr(op, "dims"):
-                d = axis(d, len(index))
-                index = replaced(index, d, op.result.shape[d] - 1 - index[d])
-            return index
-        case "tensor.copy":
-            return index
-        case _:
-            return None
-
-
 def _convert(e: Evaluator, op: Op, index: Index, guards: Guards) -> Operand:
+    return e.apply(op, (e.at(op.operands[0], index, guards),))
+
+
+def _converted_element(e: Evaluator, op: Op, element: Operand) -> Operand:
     source, target = op.operands[0].dtype, op.result.dtype
-    value = e.cast(e.at(op.operands[0], index, guards), computed_as(target))
+    value = e.cast(element, computed_as(target))
     if source == target or target not in ("f16", "bf16"):
         return value
     return e.builder.compute("round", "f32", (value,), (("to", target),))
@@ -234,6 +225,8 @@ def _iota(e: Evaluator, op: Op, index: Index, guards: Guards) -> Operand:
 
 
 def _concat(e: Evaluator, op: Op, index: Index, guards: Guards) -> Operand:
+    if (found := joined_pair(e, op, index, guards)) is not None:
+        return found
     d = axis(attr(op, "dim"), len(index))
     start: Any = ZERO
     parts: list[tuple[Any, Operand]] = []
@@ -252,7 +245,7 @@ def _concat(e: Evaluator, op: Op, index: Index, guards: Guards) -> Operand:
     found = parts[-1][1]
     for end, part in reversed(parts[:-1]):
         first = e.builder.inside((Bound(index[d], False, _dim_of(end)),))
-        found = e.builder.compute("tensor.where", part.dtype, (first, part, found))
+        found = e.builder.select(first, part, found)
     return found
 
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import sympy
 
-from effcomp.ir import Dim
+from effcomp.ir import Dim, Op, attr
 from effcomp.ir.dims import FloorDiv, Mod, contiguous_strides, product, same
+from effcomp.ir.ops.infer import axis
 
 Index = tuple[Any, ...]  # one position (a sympy expression) a dim
 ZERO = sympy.Integer(0)
@@ -114,3 +115,26 @@ def permute_index(index: Index, dims: Sequence[int]) -> Index:
 
 def replaced(index: Index, dim: int, position: Any) -> Index:
     return (*index[:dim], position, *index[dim + 1 :])
+
+
+def viewed_at(op: Op, index: Index) -> Index | None:
+    """The operand's element that a view shows at `index`; None where the op is no view."""
+    match op.name:
+        case "tensor.reshape":
+            return reshape_index(index, op.result.shape, op.operands[0].shape)
+        case "tensor.permute":
+            return permute_index(index, attr(op, "dims"))
+        case "tensor.broadcast":
+            return broadcast_index(index, op.operands[0].shape)
+        case "tensor.slice":
+            d = axis(attr(op, "dim"), len(index))
+            return replaced(index, d, attr(op, "start") + index[d] * attr(op, "step"))
+        case "tensor.flip":
+            for d in attr(op, "dims"):
+                d = axis(d, len(index))
+                index = replaced(index, d, op.result.shape[d] - 1 - index[d])
+            return index
+        case "tensor.copy":
+            return index
+        case _:
+            return None

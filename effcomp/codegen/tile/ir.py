@@ -122,7 +122,10 @@ class Inside:
 
 @dataclass(frozen=True, slots=True)
 class Compute:
-    """Elementwise arithmetic: `op` is an elementwise op of the IR, "cast" or "round"."""
+    """Elementwise arithmetic: `op` is an elementwise op of the IR, "cast" or "round".
+
+    "swap" alone looks beyond its lane: neighbours along the last vector axis are exchanged.
+    """
 
     result: TileValue
     op: str
@@ -246,6 +249,21 @@ def results_of(statement: Statement) -> tuple[TileValue, ...]:
             return tuple(a.value for a in accumulators)
         case _:
             return (statement.result,)
+
+
+def operands_of(statement: Statement) -> tuple[Operand, ...]:
+    """The values a statement computes with, those in its positions and its body aside."""
+    match statement:
+        case Store(value=value):
+            return (value,)
+        case Compute(operands=operands):
+            return operands
+        case Reduce(operand=operand):
+            return (operand,)
+        case Accumulate(targets=targets, operand=operand):
+            return (*targets, operand)
+        case _:
+            return ()
 
 
 def positions_of(statement: Statement) -> Iterator[sympy.Expr | Dim]:

@@ -17,6 +17,7 @@ from effcomp.codegen.tile.group import (
 )
 from effcomp.codegen.tile.index import Index, expr, flatten, offset_of, unflatten
 from effcomp.codegen.tile.ir import Axis, Operand, Side, TileKernel
+from effcomp.codegen.tile.prune import prune
 from effcomp.ir import Dim, Op, Value
 from effcomp.ir.dims import product, same, same_shape
 from effcomp.ir.types import ITEMSIZE
@@ -82,7 +83,7 @@ def tile_matmul(op: Op, target: Target) -> TiledGroup:
     _epilogue(group, problem, builder, config)
     grouped = GROUP_ROWS if problem.rows != 1 else 0
     kernel = TileKernel(
-        kernel_name(op), group.pointers, tuple(axes), tuple(builder.body), group.wide,
+        kernel_name(op), group.pointers, tuple(axes), prune(builder.body), group.wide,
         config.num_warps, config.num_stages, source_lines(op), grouped,
     )  # fmt: skip
     programs = product(ceil_div(a.extent, a.block) for a in axes)

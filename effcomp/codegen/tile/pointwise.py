@@ -21,6 +21,7 @@ from effcomp.codegen.tile.group import (
 )
 from effcomp.codegen.tile.index import Index, expr, memory_order, offset_of, unflatten, unflatten_in
 from effcomp.codegen.tile.ir import Axis, Load, Statement, Store, TileKernel
+from effcomp.codegen.tile.prune import prune
 from effcomp.ir import Dim, Op
 from effcomp.ir.dims import product, same_shape
 from effcomp.ir.types import ITEMSIZE
@@ -29,6 +30,16 @@ from effcomp.target import Target
 BYTES_IN_FLIGHT = 16 * 1024  # what a program of four warps loads and stores at once
 MAX_BLOCK = 1024
 TILE_SIDE = 64  # of a transposing tile
+# In double precision hundreds of instructions an element, unrolled for all elements of a thread:
+# where a thread has eight, a few of them exceed the instruction cache.
+SLOW_OPS = frozenset(
+    f"tensor.{name}"
+    for name in (
+        "atan2", "cos", "erf", "exp", "exp2", "expm1", "log", "log1p", "log2", "pow", "sigmoid",
+        "sin", "tan", "tanh",
+    )
+)  # fmt: skip
+SLOW_BLOCK = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +58,12 @@ def tile_pointwise(op: Op, target: Target) -> TiledGroup:
         all(same_shape(v.shape, shape) for v in group.body.outputs),
         "the outputs of a pointwise group differ in shape",
     )
-    space = _space_for(group, shape, target)
+    slow = any(o.name in SLOW_OPS and o.result.dtype == "f64" for o in group.body.ops)
+    space = _space_for(group, shape, target, MAX_BLOCK if not slow else SLOW_BLOCK)
     builder = _evaluate(group, space)
     kernel = TileKernel(
-        kernel_name(op), group.pointers, space.axes, tuple(builder.body), group.wide,
-        num_warps=_warps_for(space), source=source_lines(op),
+        kernel_name(op), group.pointers, space.axes, prune(builder.body), group.wide,
+        num_warps=_warps_for(space, 256 if not slow else 32), source=source_lines(op),
     )  # fmt: skip
     programs = product(ceil_div(a.extent, a.block) for a in space.axes)
     return TiledGroup(kernel, (*op.operands, *op.results), programs)
@@ -66,7 +78,7 @@ def _evaluate(group: Group, space: Space) -> Builder:
     return builder
 
 
-def _space_for(group: Group, shape: Sequence[Dim], target: Target) -> Space:
+def _space_for(group: Group, shape: Sequence[Dim], target: Target, most: int) -> Space:
     """Flat, unless accesses are contiguous along a dim other than the innermost.
 
     Dims are walked as they lie in the memory of the first result.
@@ -76,7 +88,7 @@ def _space_for(group: Group, shape: Sequence[Dim], target: Target) -> Space:
     total = product(shape)
     if outer is None:
         size = bytes_per_element(group, shape)
-        block = _flat_block(total, size, target)
+        block = min(_flat_block(total, size, target), most)
         i = sympy.Symbol("i", integer=True, nonnegative=True)
         return Space((Axis(i, total, block),), unflatten_in(i, shape, order))
     return _tiled_space(shape, order, inner, outer)
@@ -113,11 +125,12 @@ def _side(size: Dim, most: int) -> int:
     return min(most, power_at_least(size)) if isinstance(size, int) else most
 
 
-def _warps_for(space: Space) -> int:
+def _warps_for(space: Space, elements: int) -> int:
+    """A warp for so many elements."""
     block = 1
     for a in space.axes:
         block *= a.block
-    return min(max(block // 256, 1), 8)
+    return min(max(block // elements, 1), 8)
 
 
 def _contiguous_dims(

@@ -14,6 +14,7 @@ from effcomp.codegen.tile.group import (
 )
 from effcomp.codegen.tile.index import offset_of
 from effcomp.codegen.tile.ir import Accumulate, Accumulator, Axis, Constant, Spread, TileKernel
+from effcomp.codegen.tile.prune import prune
 from effcomp.codegen.tile.rows import (
     COL,
     PARTS,
@@ -60,7 +61,7 @@ def tile_rowwise(op: Op, target: Target) -> TiledGroup:
         _passes(group, statistics)
     _outputs(group, statistics, tiling.looped)
     kernel = TileKernel(
-        kernel_name(op), group.pointers, axes, tuple(builder.body), group.wide,
+        kernel_name(op), group.pointers, axes, prune(builder.body), group.wide,
         num_warps=tiling.num_warps, source=source_lines(op),
     )  # fmt: skip
     programs = ceil_div(space.rows, tiling.rows)

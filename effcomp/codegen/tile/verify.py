@@ -109,7 +109,7 @@ class _Verifier:
 
     def _compute(self, statement: Compute, defined: dict[str, TileValue]) -> None:
         spec = SPECS.get(statement.op)
-        known = statement.op in ("cast", "round") or (
+        known = statement.op in ("cast", "round", "swap") or (
             spec is not None and Trait.ELEMENTWISE in spec.traits
         )
         _check(known, f"{statement.op} is not elementwise")

@@ -219,10 +219,11 @@ _FALSE = _text("{0} != {0}")
 _RULES: Mapping[str, Rule] = {
     "cast": _cast,
     "round": _round,
+    "swap": _call("swap_pairs", prelude=True),
     "tensor.neg": _by_kind(_text("-1.0 * {0}"), _text("-{0}")),  # -x is 0 - x there: no -0.0
     "tensor.abs": lambda s: _same(s) if _dtype(s) in ("bool", "u8") else _call("tl.abs")(s),
     "tensor.sign": lambda s: _same(s) if _dtype(s) == "bool" else _call("sign", True)(s),
-    "tensor.exp": _call("tl.exp"),
+    "tensor.exp": _call("exp", True),
     "tensor.exp2": _call("tl.exp2"),
     "tensor.expm1": _call("expm1", True),
     "tensor.log": _call("tl.log"),

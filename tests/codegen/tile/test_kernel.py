@@ -6,9 +6,19 @@ from dataclasses import replace
 
 import pytest
 
-from effcomp.codegen.tile.ir import Load, Loop, Spread, Store, TileKernel
+from effcomp.codegen.tile.ir import (
+    Compute,
+    Constant,
+    Load,
+    Loop,
+    Spread,
+    Store,
+    TileKernel,
+    TileValue,
+)
 from effcomp.codegen.tile.matmul import tile_matmul
 from effcomp.codegen.tile.pointwise import tile_pointwise
+from effcomp.codegen.tile.prune import prune
 from effcomp.codegen.tile.rowwise import tile_rowwise
 from effcomp.codegen.tile.text import print_tile
 from effcomp.codegen.tile.verify import verify_tile
@@ -77,6 +87,51 @@ def test_columns_that_fit_stay_in_registers() -> None:
 def test_long_rows_take_two_passes_for_a_softmax(columns: str) -> None:
     kernel = rowwise(softmax("4096", columns))
     assert sum(isinstance(s, Loop) for s in kernel.body) == 2
+
+
+def angles(d: str) -> str:
+    """Cosines of both operands side by side, and cosines of one beside sines of the other."""
+    params, results = f"%x: {d}[4608, 16], %y: {d}[4608, 48]", "f32[4608, 64], f32[4608, 64]"
+    return f"""graph @g({params}) {{
+  %0, %1 = fused.pointwise(%x, %y) : {results} @body({params}) {{
+    %0 = tensor.cos(%x) : {d}[4608, 16]
+    %1 = tensor.convert(%0) {{dtype = "f32"}} : f32[4608, 16]
+    %2 = tensor.cos(%y) : {d}[4608, 48]
+    %3 = tensor.convert(%2) {{dtype = "f32"}} : f32[4608, 48]
+    %4 = tensor.concat(%1, %3) {{dim = 1}} : f32[4608, 64]
+    %5 = tensor.sin(%y) : {d}[4608, 48]
+    %6 = tensor.convert(%5) {{dtype = "f32"}} : f32[4608, 48]
+    %7 = tensor.concat(%1, %6) {{dim = 1}} : f32[4608, 64]
+    return %4, %7
+  }}
+  return %0, %1
+}}"""
+
+
+def test_what_is_done_to_all_parts_is_done_to_the_concat() -> None:
+    kernel = pointwise(angles("f32"))
+    made = [s.op for s in kernel.walk() if isinstance(s, Compute)]
+    assert made == [
+        "tensor.cos", "tensor.where", "tensor.cos", "tensor.sin", "tensor.where",
+    ]  # fmt: skip
+
+
+def test_slow_arithmetic_takes_one_element_a_thread() -> None:
+    blocks = {}
+    for dtype in ("f32", "f64"):
+        kernel = pointwise(angles(dtype))
+        (axis,) = kernel.axes
+        blocks[dtype] = (axis.block, kernel.num_warps)
+    assert blocks == {"f32": (1024, 4), "f64": (256, 8)}
+
+
+def test_prune_keeps_what_is_read() -> None:
+    kernel = rowwise(softmax("4096", "50000"))
+    assert prune(kernel.body) == kernel.body
+    unread = Compute(TileValue("unread", "f32", ("col",)), "tensor.exp", (Constant(1.0, "f32"),))
+    loop = next(s for s in kernel.body if isinstance(s, Loop))
+    longer = replace(loop, body=(unread, *loop.body))
+    assert prune((unread, *(longer if s is loop else s for s in kernel.body))) == kernel.body
 
 
 def test_text() -> None:

@@ -47,8 +47,8 @@ def plan_of(name: str, dtype: str) -> tuple[Graph, Plan]:
 @pytest.fixture(scope="module", autouse=True)
 def _compiled_beside_each_other() -> None:
     """Compile the kernels of all tests here in one go, on all cores."""
-    from effcomp.runtime.kernels import specialize
     from effcomp.runtime.program import analyze
+    from effcomp.runtime.specialize import specialize
     from effcomp.runtime.workers import run_in_workers
 
     major, minor = torch.cuda.get_device_capability()
@@ -59,7 +59,7 @@ def _compiled_beside_each_other() -> None:
         assert isinstance(step, Launch)
         assert isinstance(kernel, TritonKernel)
         tasks.append((specialize(analyze(plan), step, kernel), major * 10 + minor))
-    run_in_workers("effcomp.runtime.triton_launch:compile_ahead", tasks)
+    run_in_workers("effcomp.runtime.triton_compile:compile_kernel", tasks)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -139,3 +139,14 @@ def test_attention_of_few_queries(dtype: str, mask: str) -> None:
     (truth,) = evaluate(exact, [a.float() if a.is_floating_point() else a for a in args])
     error = float((found.float() - truth).abs().max()) / float(truth.abs().max())
     assert error <= ERRORS[dtype], f"{error:.1e} of the largest"
+
+
+def test_exp_is_accurate_wherever_it_is_finite() -> None:
+    """Times of a diffusion model are multiplied by exponentials: errors in them become angles."""
+    x = torch.linspace(-103.0, 88.7, 1 << 16, device="cuda")
+    graph = all_of(["tensor.exp"], "f32", x.numel(), 1)
+    plan = lower_graph(graph, TARGETS["cuda:90"], region_of=region_of)
+    (found,) = load(plan, torch.device("cuda"), cuda_graphs="off")([x])
+    truth = x.double().exp()
+    error = ((found.double() - truth).abs() / truth.clamp_min(2.0**-126)).max()
+    assert error <= 2.0**-22

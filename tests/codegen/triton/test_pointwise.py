@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from tests.codegen.triton.running import check, group_graph, tensor
+from tests.codegen.triton.running import check, emitted, group_graph, tensor
 
 
 def test_bias_and_activation() -> None:
@@ -95,6 +96,76 @@ def test_concat_pad_flip_triangle() -> None:
         """,
     )
     check(graph, tensor("f32", 5, 4), tensor("f32", 5, 3))
+
+
+def test_a_join_of_one_function_computes_it_once() -> None:
+    graph = group_graph(
+        "pointwise",
+        "%x: f64[5, 4], %y: f64[5, 3], %z: f64[5, 2]",
+        """
+        %a = tensor.cos(%x) : f64[5, 4]
+        %b = tensor.cos(%y) : f64[5, 3]
+        %c = tensor.convert(%a) {dtype = "f32"} : f32[5, 4]
+        %d = tensor.convert(%b) {dtype = "f32"} : f32[5, 3]
+        %e = tensor.sin(%z) : f64[5, 2]
+        %f = tensor.convert(%e) {dtype = "f32"} : f32[5, 2]
+        %g = tensor.concat(%c, %d) {dim = 1} : f32[5, 7]
+        %h = tensor.concat(%g, %f) {dim = 1} : f32[5, 9]
+        return %h
+        """,
+    )
+    source = emitted(graph.ops[0]).kernel.source
+    assert source.count("tl.cos") == 1
+    assert source.count("tl.sin") == 1
+    check(graph, tensor("f64", 5, 4), tensor("f64", 5, 3), tensor("f64", 5, 2))
+
+
+ROTATED = """
+        %v = tensor.reshape(%x) {shape = [3, 2, 4, 2]} : f32[3, 2, 4, 2]
+        %even = tensor.slice(%v) {dim = 3, stop = 1} : f32[3, 2, 4, 1]
+        %odd = tensor.slice(%v) {dim = 3, start = 1, stop = 2} : f32[3, 2, 4, 1]
+        %c = tensor.slice(%cos) {dim = 2, step = 2, stop = 7} : f32[3, 1, 4]
+        %ce = tensor.reshape(%c) {shape = [3, 1, 4, 1]} : f32[3, 1, 4, 1]
+        %s = tensor.slice(%sin) {dim = 2, start = 1, step = 2, stop = 8} : f32[3, 1, 4]
+        %se = tensor.reshape(%s) {shape = [3, 1, 4, 1]} : f32[3, 1, 4, 1]
+        %a = tensor.mul(%even, %ce) : f32[3, 2, 4, 1]
+        %b = tensor.mul(%odd, %se) : f32[3, 2, 4, 1]
+        %l = tensor.sub(%a, %b) : f32[3, 2, 4, 1]
+        %d = tensor.mul(%even, %se) : f32[3, 2, 4, 1]
+        %e = tensor.mul(%odd, %ce) : f32[3, 2, 4, 1]
+        %r = tensor.add(%d, %e) : f32[3, 2, 4, 1]
+        %j = tensor.concat(%l, %r) {dim = 3} : f32[3, 2, 4, 2]
+"""
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_interleaved_rope_loads_whole_rows(flat: bool) -> None:
+    finish = "%o = tensor.reshape(%j) {shape = [3, 16]} : f32[3, 16]\n        return %o"
+    graph = group_graph(
+        "pointwise",
+        "%x: f32[3, 16], %cos: f32[3, 1, 8], %sin: f32[3, 1, 8]",
+        ROTATED + ("        " + finish if flat else "        return %j"),
+    )
+    source = emitted(graph.ops[0]).kernel.source
+    assert source.count("tl.load") == 3
+    assert source.count("= swap_pairs(") == 3
+    check(graph, tensor("f32", 3, 16), tensor("f32", 3, 1, 8), tensor("f32", 3, 1, 8))
+
+
+def test_pairs_that_end_too_early_are_loaded_apart() -> None:
+    graph = group_graph(
+        "pointwise",
+        "%x: f32[3, 7], %y: f32[3, 4]",
+        """
+        %even = tensor.slice(%x) {dim = 1, step = 2, stop = 7} : f32[3, 4]
+        %a = tensor.reshape(%even) {shape = [3, 4, 1]} : f32[3, 4, 1]
+        %b = tensor.reshape(%y) {shape = [3, 4, 1]} : f32[3, 4, 1]
+        %j = tensor.concat(%a, %b) {dim = 2} : f32[3, 4, 2]
+        return %j
+        """,
+    )
+    assert "swap_pairs" not in emitted(graph.ops[0]).kernel.source
+    check(graph, tensor("f32", 3, 7), tensor("f32", 3, 4))
 
 
 def test_lookups() -> None:

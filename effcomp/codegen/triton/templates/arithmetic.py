@@ -23,6 +23,16 @@ def multiply(a, b):
 
 
 @triton.jit
+def swap_pairs(x):
+    """x with neighbours along the last dimension exchanged."""
+    if len(x.shape) == 1:
+        even, odd = tl.split(tl.reshape(x, [x.shape[0] // 2, 2]))
+    else:
+        even, odd = tl.split(tl.reshape(x, [x.shape[0], x.shape[1] // 2, 2]))
+    return tl.reshape(tl.join(odd, even), x.shape)
+
+
+@triton.jit
 def online_softmax(peak, total, x):
     """A running maximum, and the sum of exp(x - maximum), with one more x in each lane."""
     raised = tl.maximum(peak, x)
@@ -69,6 +79,26 @@ def square_root(x):
         return tl.sqrt_rn(x)
     else:
         return tl.sqrt(x)
+
+
+@triton.jit
+def power_of_two(n):
+    """2.0 ** n in float32, for -127 < n < 128."""
+    return ((n + 127) << 23).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def exp(x):
+    """e ** x; 2 ** (x / ln 2) alone would be off by the rounding of that quotient, |x| times."""
+    if x.dtype == tl.float64:
+        return tl.exp(x)
+    else:
+        whole = tl.clamp(tl.floor(x * 1.4426950408889634 + 0.5), -150.0, 129.0)
+        rest = tl.fma(whole, -0.693145751953125, x)  # ln 2, its first 16 bits and the rest
+        rest = tl.fma(whole, -1.4286068202862268e-6, rest)
+        found = tl.exp2(rest * 1.4426950408889634)
+        half = whole.to(tl.int32) >> 1  # 2 ** 128 alone is beyond the range
+        return found * power_of_two(half) * power_of_two(whole.to(tl.int32) - half)
 
 
 @triton.jit

@@ -1,45 +1,30 @@
-"""Compiling and launching Triton kernels: the one file that knows Triton's unstable interfaces.
+"""Compiling Triton kernels: the one file that knows Triton's unstable interfaces.
 
 Checked against Triton 3.6 and 3.7, which agree on all that is used here: ASTSource, the shape of
-its `attrs`, and `CompiledKernel.run(x, y, z, stream, function, packed_metadata, launch_metadata,
-enter_hook, exit_hook, *arguments)` with constexpr arguments in their places. They differ in where
-launchers come from: 3.6 builds one for each signature with the C compiler, 3.7 has one for all.
+its `attrs`, the metadata of what is compiled, and the two pointers to scratch memory that come
+after a kernel's own parameters.
 """
 
-import contextlib
 import hashlib
-import subprocess
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
 from typing import Any
 
 import triton
 from triton._C.libtriton import get_cache_invalidating_env_vars
 from triton.backends.compiler import GPUTarget
-from triton.backends.nvidia import driver as nvidia
 from triton.compiler import ASTSource, make_backend
 from triton.compiler.errors import CompilationError
 from triton.runtime import cache as triton_cache
 from triton.runtime.cache import get_cache_key, get_cache_manager
-from triton.runtime.driver import driver
-from triton.runtime.errors import OutOfResources, PTXASError
+from triton.runtime.errors import PTXASError
 from triton.runtime.jit import JITFunction
 
 from effcomp.errors import KernelError
-from effcomp.plan.schema import TritonKernel
+from effcomp.plan.cubin import Cubin, LaunchFacts
 from effcomp.runtime.sources import load_function
+from effcomp.runtime.specialize import Specialized
 
-__all__ = [
-    "Specialized",
-    "arguments",
-    "compile_ahead",
-    "compile_kernel",
-    "is_cached",
-    "ready",
-    "start_driver",
-    "triton_type",
-    "warm_up",
-]
+__all__ = ["compile_kernel", "cubin_of", "is_cached", "triton_type", "warm_up"]
 
 _TYPES = {
     "f64": "fp64", "f32": "fp32", "f16": "fp16", "bool": "i1",
@@ -47,12 +32,8 @@ _TYPES = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Specialized:
-    """A kernel and the positions (among all params) of arguments that are multiples of 16."""
-
-    kernel: TritonKernel
-    divisible: tuple[int, ...]
+_ENTRY = re.compile(r"\.visible \.entry \w+\(([^)]*)\)", re.DOTALL)
+_PARAM = re.compile(r"\.param\b")
 
 
 def triton_type(name: str) -> str:
@@ -74,13 +55,33 @@ def compile_kernel(specialized: Specialized, capability: int) -> Any:
         ) from error
 
 
-def compile_ahead(specialized: Specialized, capability: int) -> None:
-    """What a worker does: fill Triton's disk cache with all that loading the kernel needs."""
+def cubin_of(specialized: Specialized, capability: int) -> Cubin:
+    """The kernel as machine code, with what launching it takes. Raises KernelError."""
     compiled = compile_kernel(specialized, capability)
-    if hasattr(nvidia, "make_launcher"):  # Triton 3.6
-        # Without a driver library to link with there is no GPU to load for either.
-        with contextlib.suppress(AssertionError, OSError, RuntimeError, subprocess.SubprocessError):
-            nvidia.CudaLauncher(compiled.src, compiled.metadata)
+    kernel, metadata = specialized.kernel, compiled.metadata
+    params = tuple(p.type for p in kernel.params if p.type != "constexpr")
+    entry = _ENTRY.search(compiled.asm["ptx"])
+    count = len(_PARAM.findall(entry[1])) if entry else -1
+    if count != len(params) + 2 or metadata.num_ctas != 1:
+        raise KernelError(
+            f"kernel {kernel.function} was compiled for {count} parameters and {metadata.num_ctas} "
+            f"blocks a cluster by Triton {triton.__version__}, not for the {len(params)} + 2 and "
+            "one that effcomp launches"
+        )
+    identity = (kernel.digest, *map(str, specialized.divisible), str(capability))
+    facts = LaunchFacts(
+        digest=hashlib.sha256("/".join((*identity, triton.__version__)).encode()).hexdigest()[:24],
+        kernel=kernel.digest,
+        divisible=specialized.divisible,
+        symbol=metadata.name,
+        capability=capability,
+        num_warps=metadata.num_warps,
+        shared=metadata.shared,
+        params=params,
+        scratch=(metadata.global_scratch_size, metadata.profile_scratch_size),
+        triton=triton.__version__,
+    )
+    return Cubin(facts, compiled.asm["cubin"])
 
 
 def is_cached(specialized: Specialized, capability: int) -> bool:
@@ -125,40 +126,3 @@ def _request(
 def warm_up() -> None:
     """Hash Triton's own files: every cache key holds them, and Triton remembers the hash."""
     triton_cache.triton_key()
-
-
-def start_driver() -> None:
-    """Make Triton's CUDA driver, once: it is built with the C compiler where none is cached.
-
-    Threads that load kernels would each make their own. Raises KernelError.
-    """
-    try:
-        _ = driver.active
-    except (AssertionError, OSError, RuntimeError, subprocess.SubprocessError) as error:
-        raise KernelError(f"Triton cannot launch on this machine: {error}") from error
-
-
-def ready(specialized: Specialized, compiled: Any) -> tuple[Any, Any, Any]:
-    """Load a compiled kernel on the current CUDA device: (run, function, packed metadata)."""
-    kernel = specialized.kernel
-    try:
-        run = compiled.run
-    except (OutOfResources, OSError, RuntimeError, subprocess.SubprocessError) as error:
-        _, path = load_function(kernel)
-        raise KernelError(f"kernel {kernel.function} ({path}) does not load: {error}") from error
-    return run, compiled.function, compiled.packed_metadata
-
-
-def arguments(kernel: TritonKernel, values: Sequence[Any]) -> tuple[list[Any], list[int]]:
-    """All arguments in order, constexpr ones included, and the positions of `values` in them."""
-    constants = dict(kernel.constants)
-    remaining = iter(values)
-    full: list[Any] = []
-    positions: list[int] = []
-    for index, param in enumerate(kernel.params):
-        if param.type == "constexpr":
-            full.append(constants[param.name])
-        else:
-            positions.append(index)
-            full.append(next(remaining))
-    return full, positions

@@ -1,0 +1,249 @@
+"""A report: everything the compiler did to a model, as data.
+
+Bytes, FLOPs and seconds are of one call with the sizes in `GraphReport.sizes`.
+"""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import field
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from effcomp.errors import ReportError
+
+REPORT_VERSION = 1
+_STRICT = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
+
+
+# The program: an op graph that needs no compiler to be read.
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ValueReport:
+    """One value of a program: its unique name there and its type, such as "bf16[2, 512, 64]"."""
+
+    name: str
+    type: str
+    weight: bool = False
+
+
+@dataclass(frozen=True, config=_STRICT)
+class OpReport:
+    """One op. `reads` are names of values; `body` is what a group computes of them."""
+
+    name: str
+    reads: tuple[str, ...]
+    results: tuple[ValueReport, ...]
+    attrs: Mapping[str, str]
+    loc: str = ""
+    scope: str = ""
+    body: "ProgramReport | None" = None
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ProgramReport:
+    """A straight line of ops: params in, names of outputs out."""
+
+    params: tuple[ValueReport, ...]
+    ops: tuple[OpReport, ...]
+    outputs: tuple[str, ...]
+
+
+# What the passes did.
+
+
+@dataclass(frozen=True, config=_STRICT)
+class StageReport:
+    """The program after one pass, as text; `ops` counts its ops, `counts` the rules applied."""
+
+    spec: str
+    ops: int
+    changed: bool
+    seconds: float
+    counts: Mapping[str, int]
+    text: str
+
+
+@dataclass(frozen=True, config=_STRICT)
+class RefusalReport:
+    """Why a rule left something alone, at `count` places; `locs` are the first of them."""
+
+    stage: str
+    rule: str
+    reason: str
+    count: int
+    locs: tuple[str, ...]
+    text: str
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Unmodelled:
+    """An operator that runs as the call it was, and why the IR does not know it."""
+
+    target: str
+    why: str
+    count: int
+
+
+# What runs.
+
+
+@dataclass(frozen=True, config=_STRICT)
+class GroupReport:
+    """One step of the plan: what it computes, moves and costs.
+
+    `op` is a position in the program that was lowered (-1: none); `runs` the kernel's digest or
+    the torch operator. `estimate` is the roofline's time, `measured` a real one, in seconds.
+    """
+
+    kind: str  # "kernel", "region" or "library"
+    label: str
+    ops: tuple[str, ...]
+    bytes: int
+    flops: int
+    loc: str
+    scope: str
+    op: int
+    runs: str
+    grid: tuple[int, ...]
+    matrix: bool  # whether a product that runs at the matrix rate is in it
+    estimate: float
+    measured: float | None = None
+
+
+@dataclass(frozen=True, config=_STRICT)
+class KernelReport:
+    """One distinct kernel. Registers a thread and shared bytes a block, where it was compiled."""
+
+    digest: str
+    kind: str  # "triton" or "region"
+    function: str
+    source: str
+    options: Mapping[str, str]
+    launches: int
+    registers: int | None = None
+    spills: int | None = None
+    shared_bytes: int | None = None
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Holding:
+    """Memory that a call holds from step `first` to step `last`; `offset` where in the arena."""
+
+    name: str
+    type: str
+    place: str  # "arena", "output" or "call"
+    bytes: int
+    first: int
+    last: int
+    offset: int | None = None
+
+
+@dataclass(frozen=True, config=_STRICT)
+class MemoryReport:
+    """What a call allocates beside its arguments, in bytes; weights and inputs for comparison."""
+
+    peak_bytes: int
+    arena_bytes: int
+    weight_bytes: int
+    input_bytes: int
+    holdings: tuple[Holding, ...]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Roofs:
+    """The rates of a target: bytes/s, FLOP/s, seconds a launch."""
+
+    bandwidth: float
+    matrix_rate: float
+    vector_rate: float
+    launch_seconds: float
+
+
+@dataclass(frozen=True, config=_STRICT)
+class GraphReport:
+    """One captured graph compiled for one target.
+
+    `stages` and `program` are empty where the plan came from a cache: nothing was run then.
+    """
+
+    name: str
+    role: str
+    target: str
+    roofs: Roofs
+    sizes: Mapping[str, int]
+    assumed: tuple[str, ...]  # names of sizes no call has told
+    modelled: int
+    unmodelled: tuple[Unmodelled, ...]
+    stages: tuple[StageReport, ...]
+    program: ProgramReport
+    groups: tuple[GroupReport, ...]
+    kernels: tuple[KernelReport, ...]
+    refusals: tuple[RefusalReport, ...]
+    matches: Mapping[str, int]
+    notes: tuple[str, ...]
+    memory: MemoryReport
+    seconds: Mapping[str, float]
+
+    @property
+    def peak_bytes(self) -> int:
+        return self.memory.peak_bytes
+
+    @property
+    def total(self) -> int:
+        """Ops captured, modelled or not."""
+        return self.modelled + sum(one.count for one in self.unmodelled)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class SourceLines:
+    """Lines of a model's source file by number, as far as the report names them."""
+
+    file: str
+    lines: Mapping[int, str]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Report:
+    """Everything the compiler did to a model; `str()` of it is the text report.
+
+    `fallbacks` are warnings of what ran otherwise than asked for: a whole graph eagerly, say.
+    """
+
+    graphs: tuple[GraphReport, ...]
+    breaks: tuple[str, ...] = ()
+    fallbacks: tuple[str, ...] = ()
+    title: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict[str, str])
+    sources: tuple[SourceLines, ...] = ()
+    version: int = REPORT_VERSION
+
+    def __str__(self) -> str:
+        from effcomp.report.text import report_text
+
+        return report_text(self)
+
+    def to_json(self) -> str:
+        """The report as JSON; equal reports give equal text."""
+        return _adapter().dump_json(self).decode()
+
+    @staticmethod
+    def from_json(text: str) -> "Report":
+        """Read what `to_json` writes. Raises ReportError saying what is wrong, and where."""
+        try:
+            report = _adapter().validate_json(text)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, first["loc"])) or "the text"
+            raise ReportError(f"not a report: {where}: {first['msg']}") from None
+        if report.version != REPORT_VERSION:
+            raise ReportError(
+                f"the report has version {report.version}; this effcomp reads {REPORT_VERSION}"
+            )
+        return report
+
+
+@functools.cache
+def _adapter() -> TypeAdapter[Report]:
+    return TypeAdapter(Report)

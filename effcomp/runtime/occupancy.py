@@ -1,0 +1,77 @@
+"""What memory a call of a plan holds, and when: the plan's buffers over its steps, for reports."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+
+from effcomp.plan.schema import ArenaPlace, CallPlace, InputPlace, OutputPlace, Plan
+from effcomp.runtime.bound import arena_layout, layout_of, memory_needed
+from effcomp.runtime.program import Program, analyze, touched
+
+__all__ = ["Holding", "Occupancy", "occupancy"]
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """Buffer `id` holds `bytes` from step `first` to step `last`, both included."""
+
+    id: int
+    place: str  # "arena", "output" or "call"
+    bytes: int
+    first: int
+    last: int
+    offset: int | None = None  # in the arena
+
+
+@dataclass(frozen=True, slots=True)
+class Occupancy:
+    """Bytes of one call; `peak_bytes` is all that it allocates beside its arguments."""
+
+    peak_bytes: int
+    arena_bytes: int
+    weight_bytes: int
+    input_bytes: int
+    holdings: tuple[Holding, ...]
+
+
+def occupancy(plan: Plan, sizes: Mapping[str, int], device: torch.device) -> Occupancy:
+    """Lay out a plan's memory for these sizes as a call would on `device`. Allocates nothing."""
+    program = analyze(plan)
+    layouts = [layout_of(buffer, sizes) for buffer in plan.buffers]
+    offsets, arena = arena_layout(program, layouts, device)
+    sized = [layout.nbytes for layout in layouts]
+    held = [
+        *(Holding(i, "arena", sized[i], *program.lifetimes[i], offsets[i]) for i in offsets),
+        *_fresh(program, sized),
+    ]
+    ports = {
+        buffer.place.index: sized[id]
+        for id, buffer in enumerate(plan.buffers)
+        if isinstance(buffer.place, InputPlace)
+    }
+    weights = sum(n for port, n in ports.items() if plan.ports[port].weight)
+    return Occupancy(
+        peak_bytes=memory_needed(program, sizes, device)[0],
+        arena_bytes=arena,
+        weight_bytes=weights,
+        input_bytes=sum(ports.values()) - weights,
+        holdings=tuple(sorted(held, key=lambda h: (h.first, h.id))),
+    )
+
+
+def _fresh(program: Program, sized: list[int]) -> Iterator[Holding]:
+    """What is allocated call by call: outputs, and whatever torch operators return."""
+    plan, end = program.plan, len(program.plan.steps)
+    first: dict[int, int] = {}
+    for step, one in enumerate(plan.steps):
+        for id in touched(one):
+            first.setdefault(program.roots[id], step)
+    for id, buffer in enumerate(plan.buffers):
+        match buffer.place:
+            case OutputPlace():
+                yield Holding(id, "output", sized[id], first.get(id, end), end)
+            case CallPlace(last=last):
+                yield Holding(id, "call", sized[id], first.get(id, 0), last)
+            case ArenaPlace() | _:
+                pass
