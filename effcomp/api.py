@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -79,7 +80,11 @@ def compile_captured(
     record = Compilation(captured.graph.name, role, target, captured, plan=None)  # pyright: ignore[reportArgumentType]
     with _timed(record, "plan"):
         record.plan = _cached_plan(
-            captured.graph, device, config, record, use_cache=config.cache and found is None
+            captured.graph,
+            device,
+            config,
+            record,
+            use_cache=config.cache and found is None and not config.trace,
         )
     with _timed(record, "load"):
         record.executable = load(
@@ -133,17 +138,18 @@ def pipeline_of(target: Target, role: Role, config: Config) -> Pipeline:
     """The pipeline that `config` asks for. Raises ConfigError for a pass nobody declared."""
     known = known_passes()
     if config.pipeline is not None:
-        return parse_pipeline(config.pipeline, known)
+        return replace(parse_pipeline(config.pipeline, known), trace=config.trace)
     for name in config.disable:
         if name not in known:
             raise ConfigError(
                 f"option 'disable' names no pass {name!r}; there are: {', '.join(sorted(known))}"
             )
-    return pipeline_for(
+    made = pipeline_for(
         target,
         training=role is not Role.INFERENCE,
         horizontal_rows=config.horizontal_rows,
-    ).without(config.disable)
+    )
+    return replace(made.without(config.disable), trace=config.trace)
 
 
 def device_of(inputs: Sequence[Any]) -> torch.device:

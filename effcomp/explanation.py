@@ -1,7 +1,7 @@
 """`effcomp.explain`: what the compiler did to a model, as a report one can read."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -14,8 +14,16 @@ from effcomp.reporting import report_of, versions
 __all__ = ["explain", "report_of"]
 
 
-def explain(model: Callable[..., Any], *args: Any, **kwargs: Any) -> Report:
+def explain(
+    model: Callable[..., Any],
+    *args: Any,
+    options: Mapping[str, Any] | None = None,
+    **kwargs: Any,
+) -> Report:
     """Compile `model` anew for these arguments, run it, and report what was done.
+
+    `options` are those of torch.compile; {"trace": ["FuseSilu"]} tells how near a rule came that
+    did not apply. All else goes to the model.
 
     The model runs twice, once to find its graph breaks: state that it keeps advances twice.
     Nothing of the compile cache is read, so that every stage is there to be reported. Gradients are
@@ -29,7 +37,7 @@ def explain(model: Callable[..., Any], *args: Any, **kwargs: Any) -> Report:
         found.clear()
         with warnings.catch_warnings(record=True) as seen:
             warnings.simplefilter("always", FallbackWarning)
-            torch.compile(model, backend=backend)(*args, **kwargs)
+            torch.compile(model, backend=backend, options=dict(options or {}))(*args, **kwargs)
     fallbacks: list[str] = []
     for warning in seen:
         if issubclass(warning.category, FallbackWarning):

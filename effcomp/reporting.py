@@ -28,7 +28,9 @@ from effcomp.report.schema import (
     GroupReport,
     Holding,
     KernelReport,
+    MatchReport,
     MemoryReport,
+    MissReport,
     OpReport,
     ProgramReport,
     RefusalReport,
@@ -91,6 +93,8 @@ def report_of(record: Compilation, sizes: Sizes | None = None) -> GraphReport:
         notes=(*plan.notes, *(record.executable.notes if record.executable else ())),
         memory=_memory(plan, full, target),
         seconds=dict(record.seconds),
+        places=_places(record.run),
+        misses=_misses(record.run),
     )
 
 
@@ -118,6 +122,24 @@ def _refusals(run: Run | None) -> tuple[RefusalReport, ...]:
         )
         for stage in (run.stages if run else ())
         for refusal in stage.refusals
+    )
+
+
+def _places(run: Run | None) -> tuple[MatchReport, ...]:
+    return tuple(
+        MatchReport(stage.spec, match.rule, match.count, match.locs)
+        for stage in (run.stages if run else ())
+        for match in stage.matches
+    )
+
+
+def _misses(run: Run | None) -> tuple[MissReport, ...]:
+    return tuple(
+        MissReport(
+            stage.spec, miss.rule, miss.matched, miss.total, miss.reason, miss.loc, str(miss)
+        )
+        for stage in (run.stages if run else ())
+        for miss in stage.misses
     )
 
 

@@ -74,12 +74,13 @@ class Log:
     """Collects what one pass did, and says where it may: `sees`.
 
     Equal refusals are kept once, with their count. `trace` names the rules whose nearest misses
-    are looked for (`FuseSilu` or `fuse-silu`).
+    are looked for (`FuseSilu` or `fuse-silu`); `tried` are the rules that were asked about.
     """
 
     scope: Scope = WHOLE
     trace: Collection[str] = ()
     asked: bool = False
+    tried: set[str] = field(default_factory=set[str])
     _applied: dict[str, _Places] = field(default_factory=dict[str, _Places])
     _refused: dict[tuple[str, str], _Places] = field(default_factory=dict[tuple[str, str], _Places])
     _missed: list[NearMiss] = field(default_factory=list[NearMiss])
@@ -94,7 +95,8 @@ class Log:
 
     def traces(self, rule: str) -> bool:
         """Whether the nearest misses of this rule are wanted."""
-        return bool(self.trace) and _plain(rule) in map(_plain, self.trace)
+        self.tried.add(rule)
+        return plain_name(rule) in map(plain_name, self.trace)
 
     def applied(self, rule: str, loc: str = "", times: int = 1) -> None:
         """Note that `rule` rewrote something."""
@@ -139,6 +141,6 @@ class Log:
         return tuple(kept)
 
 
-def _plain(rule: str) -> str:
+def plain_name(rule: str) -> str:
     """`FuseSilu` and `fuse-silu` are one name."""
     return rule.replace("-", "").lower()

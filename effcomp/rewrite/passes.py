@@ -5,9 +5,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
-from effcomp.errors import PassError, VerifyError
+from effcomp.errors import ConfigError, PassError, VerifyError, nearest
 from effcomp.ir import Graph, Level, verify
-from effcomp.rewrite.log import Applied, Log, NearMiss, Refusal
+from effcomp.rewrite.log import Applied, Log, NearMiss, Refusal, plain_name
 from effcomp.rewrite.pass_text import parse_passes, spec_text
 from effcomp.rewrite.scope import Scope
 
@@ -65,7 +65,7 @@ class Stage:
     """The program after one pass.
 
     `counts`: times each rule applied; `matches` says where too; `misses` are the nearest misses of
-    the rules that were traced.
+    the rules that were traced, `tried` the names of all there were then.
     """
 
     spec: str
@@ -76,6 +76,7 @@ class Stage:
     refusals: tuple[Refusal, ...]
     matches: tuple[Applied, ...] = ()
     misses: tuple[NearMiss, ...] = ()
+    tried: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +106,14 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Passes in order, and the level of the program they start from."""
+    """Passes in order, and the level of the program they start from.
+
+    `trace` names rules whose nearest misses the stages then tell.
+    """
 
     passes: Sequence[Pass | Scoped]
     level: Level = Level.TENSOR
+    trace: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -125,12 +130,10 @@ class Pipeline:
         on_stage: Callable[[Stage], None] | None = None,
         *,
         verify_each: bool = True,
-        trace: Collection[str] = (),
     ) -> Run:
         """Run every pass, verifying between. Raises PassError naming the pass at fault.
 
-        Without `verify_each` only the programs that come in and go out are verified. `trace` names
-        rules whose nearest misses the stages then tell.
+        Without `verify_each` only the programs that come in and go out are verified.
         """
         verify(graph, self.level)
         level, name = self.level, graph.name
@@ -140,7 +143,7 @@ class Pipeline:
                 if verify_each:
                     self._check(graph, one.takes, f"cannot run {one.name}", name, index)
                 level = one.takes
-            stage = self._run_one(graph, name, index, trace)
+            stage = self._run_one(graph, name, index)
             moved = stage.changed or one.gives not in (None, level)
             level = one.gives or level
             if moved if verify_each else one is self.passes[-1]:
@@ -149,10 +152,25 @@ class Pipeline:
             graph = stage.graph
             if on_stage is not None:
                 on_stage(stage)
+        if self.trace:
+            self._check_traced(stages)
         return Run(tuple(stages))
 
-    def _run_one(self, graph: Graph, name: str, index: int, trace: Collection[str]) -> Stage:
-        one, log = self.passes[index], Log(trace=trace)
+    def _check_traced(self, stages: Sequence[Stage]) -> None:
+        """Refuse to trace what no pass tried."""
+        tried = {
+            rule
+            for s in stages
+            for rule in (*s.tried, *s.counts, *(refusal.rule for refusal in s.refusals))
+        }
+        for name in self.trace:
+            if plain_name(name) not in map(plain_name, tried):
+                raise ConfigError(
+                    f"no pass here has a rule {name!r} to trace; {nearest(name, tried)}"
+                )
+
+    def _run_one(self, graph: Graph, name: str, index: int) -> Stage:
+        one, log = self.passes[index], Log(trace=self.trace)
         start = time.perf_counter()
         try:
             after = one.run(graph, log)
@@ -169,6 +187,7 @@ class Pipeline:
             refusals=log.refusals,
             matches=log.matches,
             misses=log.misses,
+            tried=frozenset(log.tried),
         )
 
     def _check(self, graph: Graph, level: Level, what: str, name: str, index: int) -> None:
