@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         Log,
         Match,
         Pass,
+        Pattern,
         Pipeline,
         Refused,
         Rule,
@@ -60,10 +61,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Builder", "CompiledModel", "Config", "EffcompError", "Graph", "Level", "Log", "Match", "Op",
-    "OpSpec", "Pass", "Pipeline", "Refused", "Rule", "TensorType", "Trait", "Value", "apply_rules",
-    "attr", "attr_var", "backend", "ceil_div", "compile", "const", "either", "explain", "launch",
-    "load", "maybe", "maybe_var", "op", "ops", "outputs", "parse_graph", "parse_pipeline",
-    "pass_of", "pat", "print_graph", "register", "require", "reset", "rest", "unregister", "var",
+    "OpSpec", "Pass", "Pattern", "Pipeline", "Refused", "Rule", "TensorType", "Trait", "Value",
+    "apply_rules", "attr", "attr_var", "backend", "ceil_div", "compile", "const", "either",
+    "explain", "launch", "load", "maybe", "maybe_var", "op", "ops", "outputs", "parse_graph",
+    "parse_pipeline", "pass_of", "pat", "print_graph", "register", "require", "reset", "rest",
+    "unregister", "var",
 ]  # fmt: skip
 
 _HOMES = {
@@ -78,6 +80,7 @@ _HOMES = {
     "Op": "effcomp.ir",
     "OpSpec": "effcomp.ir",
     "Pass": "effcomp.rewrite",
+    "Pattern": "effcomp.rewrite",
     "Pipeline": "effcomp.rewrite",
     "Refused": "effcomp.rewrite",
     "Rule": "effcomp.rewrite",

@@ -29,9 +29,10 @@ def _square(x):
 
 @triton.jit
 def squared_relu_kernel(x_ptr, out_ptr, n, scale: tl.constexpr, BLOCK: tl.constexpr):
+    reference = 0  # as a function of the module is called
     offsets = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     x = tl.load(x_ptr + offsets, mask=offsets < n)
-    tl.store(out_ptr + offsets, _square(tl.maximum(x, 0.0)) * scale, mask=offsets < n)
+    tl.store(out_ptr + offsets, _square(tl.maximum(x, 0.0)) * scale + reference, mask=offsets < n)
 
 
 def reference(x: torch.Tensor, *, scale: float) -> torch.Tensor:

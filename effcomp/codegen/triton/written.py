@@ -69,7 +69,7 @@ def _collect(kernel: Any, lines: dict[str, None], functions: dict[str, str]) -> 
         )
     text = textwrap.dedent(inspect.getsource(python))
     functions.setdefault(python.__name__, "")  # a function may call itself
-    for name, value in _names_in(text, python.__name__, python.__globals__):
+    for name, value in _names_in(text, python):
         match value:
             case types.ModuleType():
                 if value.__name__.partition(".")[0] not in ("triton", "math"):
@@ -79,7 +79,7 @@ def _collect(kernel: Any, lines: dict[str, None], functions: dict[str, str]) -> 
                 module = value.__name__
                 lines[f"import {module}" if module == name else f"import {module} as {name}"] = None
             case bool() | int() | float() | str():
-                lines[f"{name} = {value!r}"] = None
+                lines[f"{name} = tl.constexpr({value!r})"] = None
             case _ if type(value).__name__ == "constexpr" and isinstance(value.value, _PLAIN):
                 lines[f"{name} = tl.constexpr({value.value!r})"] = None
             case _ if _python_of(value) is not None and name == value.__name__:
@@ -95,9 +95,11 @@ def _collect(kernel: Any, lines: dict[str, None], functions: dict[str, str]) -> 
     functions[python.__name__] = text.strip()
 
 
-def _names_in(text: str, own: str, known: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _names_in(text: str, python: types.FunctionType) -> Iterator[tuple[str, Any]]:
     """Global names that a function's text uses, and what they stand for."""
     used = dict.fromkeys(n.id for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Name))
+    known: Mapping[str, Any] = python.__globals__
+    local = {python.__name__, *python.__code__.co_varnames}
     for name in used:
-        if name != own and name in known:
+        if name in known and name not in local:
             yield name, known[name]
