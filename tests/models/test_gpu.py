@@ -121,6 +121,8 @@ def test_gradients_are_eagers(name: str, dtype: torch.dtype) -> None:
         exact = ZOO[name].build(device="cuda")
         for module, kind in ((pair.compiled, dtype), (pair.eager, dtype), (exact, torch.float32)):
             feed = pair.inputs() if kind is dtype else _exact_inputs(pair)
+            if dtype is torch.float32:
+                feed = _with_small_angles(feed)
             pair.entry.output(module(**feed)).float().square().mean().backward()
             named = getattr(module, "_orig_mod", module).named_parameters()
             gradients.append({n: p.grad for n, p in named})
@@ -139,6 +141,19 @@ def test_gradients_are_eagers(name: str, dtype: torch.dtype) -> None:
     flat = [torch.cat([g.float().flatten() for g in grads]) for grads in (found, expected)]
     error, own = ((f - wide).norm() / wide.norm() for f in flat)
     assert error <= 1.25 * own, f"error {error:.1e}, eager's {own:.1e}"
+
+
+def _with_small_angles(feed: dict[str, object]) -> dict[str, object]:
+    """FLUX takes sines of its times times 1,000: angles of 4,000, and one of these that is off by
+    its last place moves gradients by 5e-4. Times of a thousandth leave 3e-6 of that.
+    """
+    times = {"timestep", "guidance"}
+    return {
+        name: value * 1e-3
+        if name in times and isinstance(value, torch.Tensor) and value.is_floating_point()
+        else value
+        for name, value in feed.items()
+    }
 
 
 def _exact_inputs(pair: Pair) -> dict[str, object]:

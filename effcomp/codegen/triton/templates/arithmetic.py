@@ -89,14 +89,13 @@ def power_of_two(n):
 
 @triton.jit
 def exp(x):
-    """e ** x; 2 ** (x / ln 2) alone would be off by the rounding of that quotient, |x| times."""
+    """e ** x as CUDA's expf; 2 ** (x / ln 2) alone is off by what rounding that quotient loses."""
     if x.dtype == tl.float64:
         return tl.exp(x)
     else:
         whole = tl.clamp(tl.floor(x * 1.4426950408889634 + 0.5), -150.0, 129.0)
-        rest = tl.fma(whole, -0.693145751953125, x)  # ln 2, its first 16 bits and the rest
-        rest = tl.fma(whole, -1.4286068202862268e-6, rest)
-        found = tl.exp2(rest * 1.4426950408889634)
+        rest = tl.fma(x, 1.4426950216293335, -1.0 * whole)  # 1 / ln 2 in two parts
+        found = tl.exp2(tl.fma(x, 1.925963033500e-8, rest))
         half = whole.to(tl.int32) >> 1  # 2 ** 128 alone is beyond the range
         return found * power_of_two(half) * power_of_two(whole.to(tl.int32) - half)
 
