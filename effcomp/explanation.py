@@ -6,22 +6,33 @@ from typing import Any
 
 import torch
 
-from effcomp.api import backend, recording
+from effcomp.api import Compilation, backend, recording
 from effcomp.errors import FallbackWarning
+from effcomp.plan.cubin import Cubin
 from effcomp.report.schema import Report
-from effcomp.reporting import report_of, versions
+from effcomp.reporting import report_of, source_lines, versions
+from effcomp.runtime.kernels import build_cubins
+from effcomp.runtime.program import analyze
 
 __all__ = ["explain", "explain_call", "report_of"]
 
 
-def explain(model: Callable[..., Any], *args: Any, **kwargs: Any) -> Report:
+def explain(
+    model: Callable[..., Any],
+    *args: Any,
+    options: Mapping[str, Any] | None = None,
+    **kwargs: Any,
+) -> Report:
     """Compile `model` anew for these arguments, run it, and report what was done.
+
+    `options` are those of torch.compile; {"trace": ["FuseSilu"]} tells how near a rule came that
+    did not apply. All else goes to the model.
 
     The model runs twice, once to find its graph breaks: state that it keeps advances twice.
     Nothing of the compile cache is read, so that every stage is there to be reported. Gradients are
     followed if they are enabled: the backward graph is then reported once it was compiled.
     """
-    return explain_call(model, args, kwargs)
+    return explain_call(model, args, kwargs, options)
 
 
 def explain_call(
@@ -48,13 +59,24 @@ def explain_call(
             warnings.warn_explicit(
                 warning.message, warning.category, warning.filename, warning.lineno
             )
+    graphs = tuple(report_of(record, cubins=_cubins(record)) for record in found)
     return Report(
-        graphs=tuple(map(report_of, found)),
+        graphs=graphs,
         breaks=breaks,
         fallbacks=tuple(fallbacks),
         title=_title(model),
         versions=versions(),
+        sources=source_lines(graphs, model),
     )
+
+
+def _cubins(record: Compilation) -> tuple[Cubin, ...]:
+    """The kernels as they ran on a GPU: Triton's cache has them."""
+    executable = record.executable
+    if executable is None or executable.device.type != "cuda":
+        return ()
+    major, minor = torch.cuda.get_device_capability(executable.device)
+    return build_cubins(analyze(record.plan), major * 10 + minor)
 
 
 def _title(model: Callable[..., Any]) -> str:

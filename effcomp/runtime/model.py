@@ -18,6 +18,7 @@ from effcomp.runtime.calling import Caller, build_result
 from effcomp.runtime.executable import Executable
 from effcomp.runtime.loading import load as load_plan
 from effcomp.runtime.lora import LoraSource, changes_of, merged
+from effcomp.runtime.profiling import profiling
 from effcomp.runtime.saving import chosen_weights
 from effcomp.runtime.weights import WeightSource, WeightStore
 from effcomp.target import TARGETS, fitting_target
@@ -68,6 +69,16 @@ class CompiledModel:
     def device(self) -> torch.device:
         """Where the weights are, and calls run."""
         return self._weights.device
+
+    def profile(self, *args: Any, **kwargs: Any) -> tuple[float, ...]:
+        """Call the model, and return the seconds that each step of the plan took.
+
+        Call it once before: the first call of all binds memory, and libraries make themselves
+        ready. State that the model keeps advances as it does with any call.
+        """
+        with profiling() as times:
+            self(*args, **kwargs)
+        return times[self._executable]
 
     @property
     def signature(self) -> Signature:
