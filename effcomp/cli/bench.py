@@ -14,6 +14,7 @@ from effcomp.cli.options import (
     Inputs,
     Options,
     PipelineText,
+    Plugins,
     Sizes,
 )
 
@@ -60,6 +61,7 @@ def bench(
     tolerance: Tolerance = None,
     pipeline: PipelineText = None,
     option: Options = None,
+    plugin: Plugins = None,
     library: From = None,
     inputs: Inputs = None,
     size: Sizes = None,
@@ -78,7 +80,9 @@ def bench(
     from effcomp.cli.console import note, print_json, status
     from effcomp.cli.settings import config_of, parse_sizes
     from effcomp.cli.timing import run_lanes
+    from effcomp.cli.user_code import load_named_plugins
 
+    load_named_plugins(plugin)
     peers = _peers(against)
     config = config_of(option or (), pipeline)
     with status("loading"):

@@ -17,6 +17,7 @@ from effcomp.cli.options import (
     Options,
     Output,
     PipelineText,
+    Plugins,
     Sizes,
     Targets,
 )
@@ -67,6 +68,7 @@ def compile(
     dynamic: Dynamic = None,
     pipeline: PipelineText = None,
     option: Options = None,
+    plugin: Plugins = None,
     weights: Weights = "embed",
     weight_file: WeightFiles = None,
     emit: Emit = None,
@@ -89,10 +91,12 @@ def compile(
     from effcomp.cli.emitting import emit_text
     from effcomp.cli.settings import config_of, parse_sizes
     from effcomp.cli.sources import resolve
+    from effcomp.cli.user_code import load_named_plugins
     from effcomp.errors import ConfigError
 
     if output is None and emit is None and not dry_run:
         raise ConfigError("say where to write the artifact: -o FILE.eff, or --dry-run, or --emit")
+    load_named_plugins(plugin)
     config = config_of(option or (), pipeline)
     with status("loading the model"):
         source = resolve(

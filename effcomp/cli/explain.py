@@ -14,6 +14,7 @@ from effcomp.cli.options import (
     Inputs,
     Options,
     PipelineText,
+    Plugins,
     Sizes,
     Targets,
 )
@@ -51,6 +52,7 @@ def explain(
     dynamic: Dynamic = None,
     pipeline: PipelineText = None,
     option: Options = None,
+    plugin: Plugins = None,
     library: From = None,
     inputs: Inputs = None,
     size: Sizes = None,
@@ -72,7 +74,9 @@ def explain(
         from effcomp.cli.console import status
         from effcomp.cli.settings import config_of, parse_sizes
         from effcomp.cli.sources import resolve
+        from effcomp.cli.user_code import load_named_plugins
 
+        load_named_plugins(plugin)
         config = config_of(option or (), pipeline)
         with status("loading the model"):
             source = resolve(

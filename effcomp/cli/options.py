@@ -20,6 +20,7 @@ __all__ = [
     "Options",
     "Output",
     "PipelineText",
+    "Plugins",
     "Sizes",
     "Targets",
 ]
@@ -142,4 +143,13 @@ Options = Annotated[
 ]
 Artifact = Annotated[
     Path, typer.Argument(metavar="FILE.eff", show_default=False, help="A compiled artifact.")
+]
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plugin",
+        metavar="MODULE",
+        help="Import this first: a module or FILE.py that registers passes and ops. Repeatable; "
+        "installed plugins are found by themselves.",
+    ),
 ]

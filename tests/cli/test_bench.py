@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,11 @@ def test_options_reach_what_is_explained() -> None:
 
 def test_an_artifact_tells_what_was_done(artifact: Path) -> None:
     assert "5 of 5 ops modelled" in succeed("explain", artifact).out
+
+
+def test_a_report_is_written_as_a_page_and_as_graphs(artifact: Path, tmp_path: Path) -> None:
+    page, graphs = tmp_path / "report.html", tmp_path / "graphs.json"
+    called = succeed("explain", artifact, "--html", page, "--model-explorer", graphs)
+    assert called.out == ""
+    assert page.read_text().startswith("<!doctype html>")
+    assert "layer_norm" in str(json.loads(graphs.read_text()))
