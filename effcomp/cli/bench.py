@@ -28,7 +28,7 @@ _PEERS = ("eager", "inductor", "inductor-reduce-overhead", "inductor-max-autotun
 Subject = Annotated[
     str | None,
     typer.Argument(
-        metavar="[MODEL|FILE.eff]",
+        metavar="MODEL|FILE.eff",
         show_default=False,
         help="An artifact, or MODEL.pt2, MODULE:FACTORY or FILE.py:FACTORY.",
     ),

@@ -29,7 +29,7 @@ __all__ = ["explain"]
 Subject = Annotated[
     str | None,
     typer.Argument(
-        metavar="[MODEL|FILE.eff]",
+        metavar="MODEL|FILE.eff",
         show_default=False,
         help="An artifact, or MODEL.pt2, MODULE:FACTORY or FILE.py:FACTORY.",
     ),

@@ -13,7 +13,7 @@ __all__ = ["ops"]
 def ops(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[OP]...", help="Show these ops, or whole namespaces, in full."),
+        typer.Argument(metavar="OP", help="Show these ops, or whole namespaces, in full."),
     ] = None,
     plugin: Plugins = None,
     json: Json = False,

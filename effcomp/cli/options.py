@@ -70,7 +70,7 @@ PipelineText = Annotated[
         "--pipeline",
         "-p",
         metavar="PASSES",
-        help="Passes to run, such as 'canonicalize,chunk{min_rows=256}'.",
+        help="Passes to run, such as 'canonicalize,fold-constants{max_bytes=0}'.",
     ),
 ]
 Output = Annotated[
@@ -83,7 +83,7 @@ _SOURCE = "The model"
 Model = Annotated[
     str | None,
     typer.Argument(
-        metavar="[MODEL]",
+        metavar="MODEL",
         show_default=False,
         help="MODEL.pt2, MODULE:FACTORY or FILE.py:FACTORY.",
     ),

@@ -17,7 +17,7 @@ __all__ = ["passes"]
 
 def passes(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[PASS]...", help="Show these passes in full.")
+        list[str] | None, typer.Argument(metavar="PASS", help="Show these passes in full.")
     ] = None,
     target: OneTarget = None,
     plugin: Plugins = None,
