@@ -90,7 +90,7 @@ def bench(
             subject, model, library, peers, config, inputs=inputs,
             sizes=parse_sizes(size or ()), dtype=dtype, device=device,
         )  # fmt: skip
-    with torch.no_grad(), status("compiling and timing"):
+    with torch.no_grad():
         run_lanes(lanes, where, seconds)
     if len(lanes) == 1 and peers:
         note("an artifact is compared with its model only where one is named: --model or --from")

@@ -101,7 +101,7 @@ def compile(
     with status("loading the model"):
         source = resolve(
             model, library, inputs=inputs, sizes=parse_sizes(size or ()), dtype=dtype,
-            device=device or "cpu",
+            device=device,
         )  # fmt: skip
     planned = plan_source(source, dynamic or (), target, config)
     if dry_run:
@@ -130,12 +130,11 @@ def _save(
     import time
 
     from effcomp.ahead import finish
-    from effcomp.cli.console import out, print_json, size_text, status
+    from effcomp.cli.console import out, print_json, size_text
     from effcomp.cli.inspect import described, summary
 
     start = time.perf_counter()
-    with status("compiling kernels"):
-        finish(planned, prepare=False).save(output, weights=weights, files=files)
+    finish(planned, prepare=False).save(output, weights=weights, files=files)
     seconds = time.perf_counter() - start
     data: dict[str, Any] = {"path": str(output), "seconds": seconds, **described(output)}
     if json:

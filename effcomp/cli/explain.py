@@ -81,7 +81,7 @@ def explain(
         with status("loading the model"):
             source = resolve(
                 subject, library, inputs=inputs, sizes=parse_sizes(size or ()), dtype=dtype,
-                device=device or "cpu",
+                device=device,
             )  # fmt: skip
         report = _of_source(source, target, dynamic or [], config)
     if html is not None:
@@ -122,9 +122,8 @@ def _of_source(
         return plan_source(source, dynamic, targets, config).report()
     import torch
 
-    from effcomp.cli.console import status
     from effcomp.explanation import explain_call
 
     options = config.model_dump(exclude_defaults=True)
-    with torch.no_grad(), status("compiling and calling"):
+    with torch.no_grad():
         return explain_call(source.model, source.args, source.kwargs, options)

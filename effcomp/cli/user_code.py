@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from types import ModuleType
 
@@ -15,11 +16,12 @@ __all__ = ["load_module", "load_named_plugins"]
 def load_module(where: str) -> ModuleType:
     """Import a module by its path; the current folder counts. Raises SourceError."""
     try:
-        if where.endswith(".py") or "/" in where:
-            return _load_file(Path(where))
-        if "" not in sys.path and str(Path.cwd()) not in sys.path:
-            sys.path.insert(0, str(Path.cwd()))
-        return importlib.import_module(where)
+        with redirect_stdout(sys.stderr):  # stdout is the command's own
+            if where.endswith(".py") or "/" in where:
+                return _load_file(Path(where))
+            if "" not in sys.path and str(Path.cwd()) not in sys.path:
+                sys.path.insert(0, str(Path.cwd()))
+            return importlib.import_module(where)
     except SourceError:
         raise
     except ModuleNotFoundError as error:

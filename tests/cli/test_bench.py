@@ -42,6 +42,16 @@ def test_an_artifact_is_timed_alone_or_beside_its_model(artifact: Path) -> None:
     assert "eager" in succeed(*args).out
 
 
+def test_an_exported_program_is_timed_and_explained(tmp_path: Path) -> None:
+    module, args = models.mlp()
+    path = tmp_path / "mlp.pt2"
+    torch.export.save(torch.export.export(module, args), path)
+    own, _ = succeed("bench", path, "--seconds", "0.05", "--json").data["lanes"]
+    assert own["error"] < 1e-5
+    assert "(inference, cpu): 5 of 5 ops modelled" in succeed("explain", path).out
+    assert call("bench", path, "--dtype", "bf16").code == 2
+
+
 def test_a_larger_error_than_allowed_fails(artifact: Path) -> None:
     args = ("bench", artifact, "--model", MLP, "--seconds", "0.05", "--tolerance", "-1")
     failed = call(*args)

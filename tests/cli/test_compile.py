@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from effcomp.ir import parse_graph
 from tests.cli import models
-from tests.cli.calling import Called, call, succeed
+from tests.cli.calling import ROOT, Called, call, succeed
 
 MODELS = Path(models.__file__)
 MLP, SUMS = f"{MODELS}:mlp", f"{MODELS}:sums"
@@ -102,6 +104,8 @@ def test_mlir_can_be_emitted() -> None:
         (("--dry-run", "--from", "diffusers:x"), 2, "name one model"),
         (("--dry-run", "--size", "batch=2"), 2, "--size is for models that come with --from"),
         (("--dry-run", "--dtype", "bf61"), 2, "did you mean 'bf16'?"),
+        (("--dry-run", "--device", "cudaa"), 2, "is none of cpu, cuda"),
+        (("--dry-run", "--device", "cuda:99"), 5, "there is no device cuda:99"),
         (("--dry-run", "--inputs", "no.safetensors"), 3, "there is no file no.safetensors"),
     ],
 )
@@ -120,6 +124,18 @@ def test_options_reach_the_compiler() -> None:
     assert "nn.linear" in labels
     text = succeed("compile", MLP, "--emit", "ir", "-p", "canonicalize,cse").out
     assert "fused" not in text
+
+
+def test_an_artifact_is_not_compiled_again() -> None:
+    refused(call("compile", "mlp.eff", "--dry-run"), 2, "mlp.eff is compiled already")
+
+
+def test_what_a_factory_prints_stays_out_of_the_results(tmp_path: Path) -> None:
+    source = "print('importing')\nfrom torch import nn, ones\ndef make():\n    print('making')\n"
+    (tmp_path / "noisy.py").write_text(source + "    return nn.Linear(2, 2), ones(3, 2)\n")
+    called = succeed("compile", tmp_path / "noisy.py:make", "--dry-run", "--json")
+    assert called.data["prediction"] is True
+    assert called.err == "importing\nmaking\n"
 
 
 def test_a_failed_save_leaves_nothing(tmp_path: Path) -> None:
@@ -176,6 +192,18 @@ def test_an_artifact_is_described(artifact: Path) -> None:
     shown = succeed("inspect", artifact, "--verify", "--entries").out
     assert "every digest is right" in shown
     assert "plan.json" in shown
+
+
+def test_nothing_of_an_artifact_needs_torch_to_be_described(artifact: Path) -> None:
+    code = (
+        "import sys\nfrom effcomp.cli import app\n"
+        f"try:\n    app(['inspect', {str(artifact)!r}])\nexcept SystemExit:\n    pass\n"
+        "print(sorted({'torch', 'triton'} & set(sys.modules)))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.splitlines()[-1] == "[]"
 
 
 def test_a_file_of_it_can_be_shown(artifact: Path) -> None:

@@ -7,7 +7,9 @@ The protocol. What the name stands for is a module, or is called without argumen
 - `(module, args, kwargs)`.
 """
 
+import sys
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from types import ModuleType
 from typing import Any
 
@@ -34,7 +36,8 @@ def from_factory(text: str) -> Source:
     if not callable(found):
         raise SourceError(f"{text} is a {type(found).__name__}, neither a module nor a function")
     try:
-        made = found()
+        with redirect_stdout(sys.stderr):  # stdout is the command's own
+            made = found()
     except Exception as error:
         raise SourceError(f"{text} raised {type(error).__name__}: {error}") from error
     return _source(text, name, made)
