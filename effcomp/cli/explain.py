@@ -81,7 +81,7 @@ def explain(
         with status("loading the model"):
             source = resolve(
                 subject, library, inputs=inputs, sizes=parse_sizes(size or ()), dtype=dtype,
-                device=device,
+                device=device, weights=not (target or dynamic),
             )  # fmt: skip
         report = _of_source(source, target, dynamic or [], config)
     if html is not None:

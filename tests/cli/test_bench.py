@@ -26,6 +26,7 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_model_is_timed_beside_eager() -> None:
     data = succeed("bench", MLP, "--seconds", "0.05", "--tolerance", "1e-5", "--json").data
     own, eager = data["lanes"]
+    assert data["machine"]["torch"] == torch.__version__
     assert (own["name"], eager["name"]) == ("effcomp", "eager")
     assert 0 < own["p10_ms"] <= own["median_ms"] <= own["p90_ms"]
     assert own["error"] < 1e-5
