@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import torch
 
 from effcomp.plan.schema import ArenaPlace, CallPlace, InputPlace, OutputPlace, Plan
-from effcomp.runtime.bound import arena_layout, layout_of, memory_needed
+from effcomp.runtime.layouts import arena_layout, layout_of
 from effcomp.runtime.program import Program, analyze, touched
+from effcomp.runtime.transients import lighter, memory_needed
 
 __all__ = ["Holding", "Occupancy", "occupancy"]
 
@@ -17,7 +18,7 @@ class Holding:
     """Buffer `id` holds `bytes` from step `first` to step `last`, both included."""
 
     id: int
-    place: str  # "arena", "output" or "call"
+    place: str  # "arena", "output" (the caller's) or "call" (freed before the call ends)
     bytes: int
     first: int
     last: int
@@ -37,9 +38,9 @@ class Occupancy:
 
 def occupancy(plan: Plan, sizes: Mapping[str, int], device: torch.device) -> Occupancy:
     """Lay out a plan's memory for these sizes as a call would on `device`. Allocates nothing."""
-    program = analyze(plan)
     layouts = [layout_of(buffer, sizes) for buffer in plan.buffers]
-    offsets, arena = arena_layout(program, layouts, device)
+    program = lighter(analyze(plan), layouts, device)
+    offsets, arena = arena_layout(program.lifetimes, layouts, device)
     sized = [layout.nbytes for layout in layouts]
     held = [
         *(Holding(i, "arena", sized[i], *program.lifetimes[i], offsets[i]) for i in offsets),
@@ -61,8 +62,9 @@ def occupancy(plan: Plan, sizes: Mapping[str, int], device: torch.device) -> Occ
 
 
 def _fresh(program: Program, sized: list[int]) -> Iterator[Holding]:
-    """What is allocated call by call: outputs, and whatever torch operators return."""
+    """What is allocated call by call: outputs, transients, and what torch operators return."""
     plan, end = program.plan, len(program.plan.steps)
+    dropped = {id: step for step, ids in enumerate(program.drop) for id in ids}
     first: dict[int, int] = {}
     for step, one in enumerate(plan.steps):
         for id in touched(one):
@@ -70,7 +72,8 @@ def _fresh(program: Program, sized: list[int]) -> Iterator[Holding]:
     for id, buffer in enumerate(plan.buffers):
         match buffer.place:
             case OutputPlace():
-                yield Holding(id, "output", sized[id], first.get(id, end), end)
+                place = "call" if id in dropped else "output"
+                yield Holding(id, place, sized[id], first.get(id, end), dropped.get(id, end))
             case CallPlace(last=last):
                 yield Holding(id, "call", sized[id], first.get(id, 0), last)
             case ArenaPlace() | _:
