@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from effcomp.ahead.exporting import export
+from effcomp.ahead import exporting
 from effcomp.ahead.weights import bind_weights
 from effcomp.capture import decompose_exported, import_exported, snake_case
 from effcomp.dtypes import DTYPES
@@ -121,7 +121,7 @@ def export_model(
     as `export` has them; buffers that a call writes to are arguments always. Raises as `export`
     does, and CaptureError and PassError.
     """
-    program = decompose_exported(export(model, args, kwargs, dynamic_shapes))
+    program = decompose_exported(exporting.export(model, args, kwargs, dynamic_shapes))
     captured = import_exported(program, snake_case(type(model).__name__))
     graph = captured.graph
     if pipeline:
