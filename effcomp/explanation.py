@@ -17,14 +17,22 @@ from effcomp.runtime.program import analyze
 __all__ = ["explain", "explain_call", "report_of"]
 
 
-def explain(model: Callable[..., Any], *args: Any, **kwargs: Any) -> Report:
+def explain(
+    model: Callable[..., Any],
+    *args: Any,
+    options: Mapping[str, Any] | None = None,
+    **kwargs: Any,
+) -> Report:
     """Compile `model` anew for these arguments, run it, and report what was done.
+
+    `options` are those of torch.compile; {"trace": ["FuseSilu"]} tells how near a rule came that
+    did not apply. All else goes to the model.
 
     The model runs twice, once to find its graph breaks: state that it keeps advances twice.
     Nothing of the compile cache is read, so that every stage is there to be reported. Gradients are
     followed if they are enabled: the backward graph is then reported once it was compiled.
     """
-    return explain_call(model, args, kwargs)
+    return explain_call(model, args, kwargs, options)
 
 
 def explain_call(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from effcomp.ahead import exporting
+from effcomp.ahead.exporting import export as export_program
 from effcomp.ahead.weights import bind_weights
 from effcomp.capture import decompose_exported, import_exported, snake_case
 from effcomp.dtypes import DTYPES
@@ -17,9 +17,8 @@ from effcomp.errors import MlirError, nearest
 from effcomp.ir import Graph, Value, parse_graph
 from effcomp.mlir.functional import functional
 from effcomp.mlir.tracing import trace
-from effcomp.passes import PASSES
+from effcomp.passes.textual import parse_pipeline
 from effcomp.plan.manifest import FromWeight
-from effcomp.rewrite import parse_pipeline
 from effcomp.runtime.model import CompiledModel
 
 Dialect = Literal["linalg", "raw", "stablehlo", "torch", "tosa"]
@@ -121,11 +120,11 @@ def export_model(
     as `export` has them; buffers that a call writes to are arguments always. Raises as `export`
     does, and CaptureError and PassError.
     """
-    program = decompose_exported(exporting.export(model, args, kwargs, dynamic_shapes))
+    program = decompose_exported(export_program(model, args, kwargs, dynamic_shapes))
     captured = import_exported(program, snake_case(type(model).__name__))
     graph = captured.graph
     if pipeline:
-        graph = parse_pipeline(pipeline, PASSES).run(graph).graph
+        graph = parse_pipeline(pipeline).run(graph).graph
     if weights == "arguments":
         return export(graph, dialect)
     bindings, entries, tensors = bind_weights(program, captured)
