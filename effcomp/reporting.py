@@ -33,7 +33,9 @@ from effcomp.report.schema import (
     GroupReport,
     Holding,
     KernelReport,
+    MatchReport,
     MemoryReport,
+    MissReport,
     OpReport,
     ProgramReport,
     RefusalReport,
@@ -90,6 +92,8 @@ def report_of(
         notes=(*plan.notes, *(record.executable.notes if record.executable else ())),
         memory=_memory(plan, full, target),
         seconds=dict(record.seconds),
+        places=_places(record.run),
+        misses=_misses(record.run),
     )
 
 
@@ -168,6 +172,24 @@ def _refusals(run: Run | None) -> tuple[RefusalReport, ...]:
         )
         for stage in (run.stages if run else ())
         for refusal in stage.refusals
+    )
+
+
+def _places(run: Run | None) -> tuple[MatchReport, ...]:
+    return tuple(
+        MatchReport(stage.spec, match.rule, match.count, match.locs)
+        for stage in (run.stages if run else ())
+        for match in stage.matches
+    )
+
+
+def _misses(run: Run | None) -> tuple[MissReport, ...]:
+    return tuple(
+        MissReport(
+            stage.spec, miss.rule, miss.matched, miss.total, miss.reason, miss.loc, str(miss)
+        )
+        for stage in (run.stages if run else ())
+        for miss in stage.misses
     )
 
 

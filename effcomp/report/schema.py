@@ -82,6 +82,29 @@ class RefusalReport:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class MatchReport:
+    """A rule that rewrote something, at `count` places in one stage; `locs` are the first."""
+
+    stage: str
+    rule: str
+    count: int
+    locs: tuple[str, ...]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class MissReport:
+    """How near a traced rule came at one place: ops of its pattern matched, and what differs."""
+
+    stage: str
+    rule: str
+    matched: int
+    total: int
+    reason: str
+    loc: str
+    text: str
+
+
+@dataclass(frozen=True, config=_STRICT)
 class Unmodelled:
     """An operator that runs as the call it was, and why the IR does not know it."""
 
@@ -193,6 +216,8 @@ class GraphReport:
     notes: tuple[str, ...]
     memory: MemoryReport
     seconds: Mapping[str, float]
+    places: tuple[MatchReport, ...] = ()
+    misses: tuple[MissReport, ...] = ()
 
     @property
     def peak_bytes(self) -> int:
