@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -17,7 +18,7 @@ class Holding:
     """Buffer `id` holds `bytes` from step `first` to step `last`, both included."""
 
     id: int
-    place: str  # "arena", "output" or "call"
+    place: Literal["arena", "output", "call"]
     bytes: int
     first: int
     last: int
