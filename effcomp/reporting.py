@@ -53,7 +53,7 @@ from effcomp.target import Target
 __all__ = ["report_of", "source_lines", "versions"]
 
 _PRODUCTS = frozenset({"nn.linear", "tensor.matmul", "nn.attention", "nn.conv"})
-_PACKAGES = ("effcomp", "torch", "triton")
+_PACKAGES = ("effcomp", "triton")
 
 Sizes = Mapping[str, int]
 
@@ -99,7 +99,7 @@ def report_of(
 
 def versions() -> dict[str, str]:
     """Versions of what a compilation depends on."""
-    found = {"python": platform.python_version()}
+    found = {"python": platform.python_version(), "torch": torch.__version__}
     for package in _PACKAGES:
         try:
             found[package] = version(package)

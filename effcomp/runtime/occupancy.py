@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -18,7 +19,7 @@ class Holding:
     """Buffer `id` holds `bytes` from step `first` to step `last`, both included."""
 
     id: int
-    place: str  # "arena", "output" (the caller's) or "call" (freed before the call ends)
+    place: Literal["arena", "output", "call"]  # a call's is freed before it ends
     bytes: int
     first: int
     last: int
@@ -72,7 +73,7 @@ def _fresh(program: Program, sized: list[int]) -> Iterator[Holding]:
     for id, buffer in enumerate(plan.buffers):
         match buffer.place:
             case OutputPlace():
-                place = "call" if id in dropped else "output"
+                place: Literal["call", "output"] = "call" if id in dropped else "output"
                 yield Holding(id, place, sized[id], first.get(id, end), dropped.get(id, end))
             case CallPlace(last=last):
                 yield Holding(id, "call", sized[id], first.get(id, 0), last)
