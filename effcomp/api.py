@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,9 +15,10 @@ from effcomp.compilation import Compilation, collected, recording
 from effcomp.config import Config
 from effcomp.errors import ConfigError, DeviceError
 from effcomp.ir import Graph, print_graph
-from effcomp.passes import PASSES
+from effcomp.passes import known_passes
 from effcomp.passes.pipelines import pipeline_for
 from effcomp.plan.schema import Plan
+from effcomp.plugins.digest import registered_text
 from effcomp.reference import region_of
 from effcomp.rewrite import Pipeline, parse_pipeline
 from effcomp.runtime import Executable, load, prepare_to_compile, prepare_to_load
@@ -78,7 +80,11 @@ def compile_captured(
     record = Compilation(captured.graph.name, role, target, captured, plan=None)  # pyright: ignore[reportArgumentType]
     with _timed(record, "plan"):
         record.plan = _cached_plan(
-            captured.graph, device, config, record, use_cache=config.cache and found is None
+            captured.graph,
+            device,
+            config,
+            record,
+            use_cache=config.cache and found is None and not config.trace,
         )
     with _timed(record, "load"):
         record.executable = load(
@@ -102,7 +108,8 @@ def _cached_plan(
     key = ""
     if use_cache:
         versions = (torch.__version__, target.name, role.value)
-        key = cache.key_of((print_graph(graph), pipeline.text, config.key(), *versions))
+        parts = (print_graph(graph), pipeline.text, config.key(), registered_text(), *versions)
+        key = cache.key_of(parts)
         if (plan := cache.read(key)) is not None:
             return plan
     prepare_to_compile(device)
@@ -129,18 +136,20 @@ def build_plan(
 
 def pipeline_of(target: Target, role: Role, config: Config) -> Pipeline:
     """The pipeline that `config` asks for. Raises ConfigError for a pass nobody declared."""
+    known = known_passes()
     if config.pipeline is not None:
-        return parse_pipeline(config.pipeline, PASSES)
+        return replace(parse_pipeline(config.pipeline, known), trace=config.trace)
     for name in config.disable:
-        if name not in PASSES:
+        if name not in known:
             raise ConfigError(
-                f"option 'disable' names no pass {name!r}; there are: {', '.join(sorted(PASSES))}"
+                f"option 'disable' names no pass {name!r}; there are: {', '.join(sorted(known))}"
             )
-    return pipeline_for(
+    made = pipeline_for(
         target,
         training=role is not Role.INFERENCE,
         horizontal_rows=config.horizontal_rows,
-    ).without(config.disable)
+    )
+    return replace(made.without(config.disable), trace=config.trace)
 
 
 def device_of(inputs: Sequence[Any]) -> torch.device:

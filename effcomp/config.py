@@ -33,6 +33,9 @@ class Config(BaseModel):
     target: str | None = Field(
         None, description="Compile for this target ('cuda:90') instead of the inputs' device."
     )
+    trace: tuple[str, ...] = Field(
+        (), description="Names of rules whose nearest misses `explain` tells."
+    )
     cache: bool = Field(True, description="Keep compiled plans on disk for the next process.")
     progress: bool | None = Field(
         None, description="Show a progress bar on stderr; None: only on a terminal."
@@ -65,7 +68,7 @@ class Config(BaseModel):
 
     def key(self) -> str:
         """The options that shape a plan, as text for the cache key."""
-        return self.model_dump_json(exclude={"cache", "progress"})
+        return self.model_dump_json(exclude={"cache", "progress", "trace"})
 
 
 def _known(name: str, names: Mapping[str, Any]) -> str:

@@ -31,6 +31,10 @@ class ConfigError(EffcompError):
     """A mode or option is unknown or has a value that cannot be used."""
 
 
+class PluginError(EffcompError):
+    """Two plugins claim one name, or a plugin states what cannot be; the message names both."""
+
+
 class SourceError(EffcompError):
     """A model, or inputs for it, could not be found or loaded; the message says what was tried."""
 
@@ -69,6 +73,10 @@ class MlirError(EffcompError):
 
 class CacheWarning(UserWarning):
     """A compile cache entry was unusable and has been rebuilt."""
+
+
+class PluginWarning(UserWarning):
+    """An installed plugin did not load and has been left out; the message names it."""
 
 
 class FallbackWarning(UserWarning):

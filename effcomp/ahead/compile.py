@@ -8,29 +8,23 @@ from typing import Any
 import torch
 from torch import nn
 from torch.export import ExportedProgram
-from torch.utils._pytree import tree_leaves
 
-from effcomp.ahead.exporting import export
-from effcomp.ahead.signature import example_sizes, signature_of
+from effcomp.ahead.planning import Planned, plan_model
+from effcomp.ahead.signature import signature_of
 from effcomp.ahead.weights import bind_weights
-from effcomp.api import Compilation, build_plan, device_of, pipeline_of, target_of
-from effcomp.capture import Captured, Role, decompose_exported, import_exported, snake_case
+from effcomp.compilation import Compilation
 from effcomp.config import Config
-from effcomp.errors import ConfigError
 from effcomp.ir import print_graph
 from effcomp.plan.container import Artifact, Stage
 from effcomp.plan.cubin import Cubin
 from effcomp.plan.manifest import Manifest, TargetEntry, Versions, Weights
-from effcomp.report.schema import Report
-from effcomp.reporting import report_of, versions
 from effcomp.runtime.kernels import build_cubins
 from effcomp.runtime.model import CompiledModel
 from effcomp.runtime.program import analyze
 from effcomp.runtime.weights import WeightStore
-from effcomp.target import Target
 from effcomp.version import __version__
 
-__all__ = ["compile"]
+__all__ = ["compile", "finish"]
 
 
 def compile(
@@ -53,26 +47,24 @@ def compile(
     Raises CaptureError for a model that cannot be exported, ConfigError and DeviceError for options
     and targets that do not exist.
     """
-    config = config if isinstance(config, Config) else Config.from_user(None, config)
-    if isinstance(targets, str):
-        raise ConfigError(f"targets are a list of names, such as [{targets!r}]")
-    start = time.perf_counter()
-    program = decompose_exported(export(model, args, kwargs, dynamic_shapes))
-    title = snake_case(type(model).__name__) if isinstance(model, nn.Module) else ""
-    captured = import_exported(program, title)
-    capture_seconds = time.perf_counter() - start
-    bindings, entries, tensors = bind_weights(program, captured)
-    device = _device(args, kwargs, tensors)
-    names = tuple(targets or ()) or ((config.target,) if config.target else ())
-    chosen = [target_of(name) for name in names] or [target_of(device)]
-    records = [_compile_for(target, captured, config) for target in dict.fromkeys(chosen)]
+    planned = plan_model(
+        model, args, kwargs, dynamic_shapes=dynamic_shapes, targets=targets, config=config
+    )
+    return finish(planned)
+
+
+def finish(planned: Planned, *, prepare: bool = True) -> CompiledModel:
+    """Compile the kernels for other machines, and gather everything in one object.
+
+    Without `prepare` what this machine needs to run it is left to the first call.
+    """
+    captured, config, records = planned.captured, planned.config, planned.records
+    bindings, entries, tensors = bind_weights(planned.program, captured)
     cubins = {r.target.name: _cubins(r, config.progress) for r in records}
-    for record in records:
-        record.seconds["capture"] = capture_seconds
     manifest = Manifest(
-        name=captured.graph.name,
+        name=planned.name,
         versions=Versions(__version__, torch.__version__, _triton_version()),
-        signature=signature_of(program, captured, model),
+        signature=signature_of(planned.program, captured, planned.model),
         bindings=bindings,
         targets={r.target.name: TargetEntry(config.cuda_graphs, config.regions) for r in records},
         weights=Weights(entries),
@@ -82,27 +74,11 @@ def compile(
         {r.target.name: r.plan for r in records},
         {r.target.name: _stages(r) for r in records},
         cubins,
-        _report(records, type(model).__name__, example_sizes(program, captured)),
+        planned.report().to_json(),
     )
     shared = {entry.tensor for entry in entries.values() if not entry.state}
-    store = WeightStore(entries, tensors, device, shared)
-    return CompiledModel(artifact, store, progress=config.progress)
-
-
-def _device(
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any] | None,
-    tensors: Mapping[str, torch.Tensor],
-) -> torch.device:
-    leaves = tree_leaves((args, dict(kwargs or {})))
-    return device_of([*leaves, *tensors.values()])
-
-
-def _compile_for(target: Target, captured: Captured, config: Config) -> Compilation:
-    record = Compilation(captured.graph.name, Role.INFERENCE, target, captured, plan=None)  # pyright: ignore[reportArgumentType]
-    pipeline = pipeline_of(target, Role.INFERENCE, config)
-    record.plan = build_plan(captured.graph, target, pipeline, record)
-    return record
+    store = WeightStore(entries, tensors, planned.device, shared)
+    return CompiledModel(artifact, store, progress=config.progress, prepare=prepare)
 
 
 def _cubins(record: Compilation, progress: bool | None) -> tuple[Cubin, ...]:
@@ -115,11 +91,6 @@ def _cubins(record: Compilation, progress: bool | None) -> tuple[Cubin, ...]:
     built = [c for p in programs for c in build_cubins(p, record.target.capability, progress)]
     record.seconds["kernels"] = time.perf_counter() - start
     return tuple({cubin.facts.digest: cubin for cubin in built}.values())
-
-
-def _report(records: Sequence[Compilation], title: str, sizes: Mapping[str, int]) -> str:
-    graphs = tuple(report_of(record, sizes) for record in records)
-    return Report(graphs=graphs, title=title, versions=versions()).to_json()
 
 
 def _stages(record: Compilation) -> tuple[Stage, ...]:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch._ops import OperatorBase, OpOverload
 
+from effcomp.capture.registered import registered_operators
 from effcomp.capture.table import ROWS
 from effcomp.capture.table.rows import find_overload
 from effcomp.errors import FallbackWarning
@@ -36,12 +37,17 @@ def _is_functional(op: OpOverload) -> bool:
     return not aliases and not schema.is_mutable
 
 
-@functools.cache
 def aot_decompositions() -> Mapping[OpOverload, Callable[..., Any]]:
     """torch's core decompositions but for what has a row, and some interpolations besides.
 
     Composites without a decomposition of their own are left out: AOT has them in parts already.
     """
+    registered = registered_operators()
+    return {op: parts for op, parts in _decompositions().items() if op not in registered}
+
+
+@functools.cache
+def _decompositions() -> Mapping[OpOverload, Callable[..., Any]]:
     from torch._decomp import core_aten_decompositions, decomposition_table
 
     extra = {find_overload(name) for name in EXTRA}
@@ -65,7 +71,11 @@ def export_decompositions() -> dict[OperatorBase, Callable[..., Any]]:
 
 
 def _is_taken_apart(op: OpOverload) -> bool:
-    return op not in ROWS and torch.Tag.nondeterministic_seeded not in op.tags
+    return (
+        op not in ROWS
+        and op not in registered_operators()
+        and torch.Tag.nondeterministic_seeded not in op.tags
+    )
 
 
 @contextlib.contextmanager
@@ -86,7 +96,8 @@ def whole_composites() -> Iterator[None]:
         )
         yield
         return
-    with override({op: _stay_whole for op in ROWS if is_composite(op) and _is_functional(op)}):
+    known = {*ROWS, *registered_operators()}
+    with override({op: _stay_whole for op in known if is_composite(op) and _is_functional(op)}):
         yield
 
 

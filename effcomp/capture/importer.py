@@ -17,9 +17,9 @@ from effcomp.capture.builder import Builder, Unmodelled
 from effcomp.capture.captured import Captured
 from effcomp.capture.dtypes import name_of
 from effcomp.capture.origin import graph_title, module_path, node_hint, source_line
+from effcomp.capture.registered import row_of
 from effcomp.capture.results import Results, Write
 from effcomp.capture.sizes import Ratio, Sizes
-from effcomp.capture.table import ROWS
 from effcomp.capture.unmodelled import call_torch, reason_for, strides_of
 from effcomp.errors import CaptureError
 from effcomp.ir import Dim, Graph, Level, SizeType, TensorType, Value, print_graph, verify
@@ -185,7 +185,7 @@ class _Importer:
         b.node, b.expected = node, node.meta.get("val")
         b.hint, b.loc, b.scope = node_hint(node), source_line(node), module_path(node)
         emitted = len(b.ops)
-        row = ROWS.get(node.target)
+        row = row_of(node.target)
         why = reason_for(node.target)
         if row is not None:
             try:

@@ -21,7 +21,9 @@ def ops(
     from effcomp.errors import ConfigError, nearest
     from effcomp.ir import SPECS
     from effcomp.ir.spec_text import signature_text, trait_names
+    from effcomp.plugins import load_plugins
 
+    load_plugins()
     namespaces = {name.partition(".")[0] for name in SPECS}
     for name in names or ():
         if name not in SPECS and name not in namespaces:

@@ -113,7 +113,8 @@ def _read(graph: str) -> str:
 
 def _parse(text: str, name: str) -> "Graph":
     from effcomp.errors import EffcompError
-    from effcomp.ir import parse_graph, verify
+    from effcomp.ir import verify
+    from effcomp.passes.textual import parse_graph
 
     try:
         graph = parse_graph(text)
@@ -134,9 +135,8 @@ def _pipeline(
     from effcomp.errors import ConfigError, nearest
     from effcomp.ir import Level
     from effcomp.ir.levels import refused_at
-    from effcomp.passes import PASSES
     from effcomp.passes.pipelines import pipeline_for
-    from effcomp.rewrite import parse_pipeline
+    from effcomp.passes.textual import parse_pipeline
     from effcomp.target import TARGETS
 
     if text is None and target is not None:
@@ -144,7 +144,7 @@ def _pipeline(
         made = pipeline_for(TARGETS[target], training=False, horizontal_rows=rows)
     else:
         shared = {"target": TARGETS[target]} if target is not None else {}
-        made = parse_pipeline(text or "", PASSES, shared=shared)
+        made = parse_pipeline(text or "", shared=shared)
     if stop_after is not None:
         names = [one.name for one in made.passes]
         if stop_after not in names:

@@ -29,15 +29,16 @@ def passes(
     """
     from effcomp.cli.console import out, print_json, table
     from effcomp.errors import ConfigError, nearest
-    from effcomp.passes import PASSES
+    from effcomp.passes import known_passes
 
+    known = known_passes()
     for name in names or ():
-        if name not in PASSES:
-            raise ConfigError(f"no pass {name!r}; {nearest(name, PASSES)}")
-    order, text = sorted(PASSES), ""
+        if name not in known:
+            raise ConfigError(f"no pass {name!r}; {nearest(name, known)}")
+    order, text = sorted(known), ""
     if target is not None:
         order, text = _pipeline(target)
-    chosen = [PASSES[name] for name in order if not names or name in names]
+    chosen = [known[name] for name in order if not names or name in names]
     if json:
         listed = [_described(one) for one in chosen]
         print_json({"target": target, "pipeline": text, "passes": listed} if target else listed)
@@ -48,6 +49,9 @@ def passes(
         return
     rows = [(one.name, _levels(one), _summary(one)) for one in chosen]
     out().print(table(("pass", "level", "what it does"), rows))
+    for one in chosen:
+        if plugin := _plugin(one.name):
+            out().print(f"{one.name} is from {plugin['from']} and runs {plugin['runs']}")
     if target is not None:
         out().print(f"\npipeline: {text}", soft_wrap=True)
 
@@ -89,7 +93,16 @@ def _described(one: "type[Pass]") -> dict[str, Any]:
         "gives": one.gives.value if one.gives else None,
         "options": _options(one),
         "doc": inspect.getdoc(one) or "",
+        **_plugin(one.name),
     }
+
+
+def _plugin(name: str) -> dict[str, Any]:
+    """Who registered a pass, and where it runs; nothing of the compiler's own."""
+    from effcomp.plugins import registry
+
+    entry = registry.passes.get(name)
+    return {"from": str(entry.origin), "runs": entry.place} if entry else {}
 
 
 def _show(one: "type[Pass]") -> None:
@@ -97,6 +110,8 @@ def _show(one: "type[Pass]") -> None:
 
     out().print(one.name, style="bold")
     out().print(f"  level: {_levels(one)}")
+    for key, value in _plugin(one.name).items():
+        out().print(f"  {key}: {value}")
     for name, default in _options(one).items():
         out().print(f"  option {name} = {default}")
     doc = inspect.getdoc(one) or ""

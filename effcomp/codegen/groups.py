@@ -108,15 +108,22 @@ def launch(low: Lowering, op: Op) -> str:
     match _emitted(low, op):
         case Refusal(reason=reason):
             return reason
-        case KernelLaunch(kernel=kernel, args=args, grid=grid):
-            draft = low.draft
+        case KernelLaunch() as made:
             for result in op.results:
-                draft.arena(result)
-            bound = tuple(_argument(low, a) for a in args)
-            x, y, z = map(expr, grid)
+                low.draft.arena(result)
             _offer_takeovers(low, op)
-            draft.step(Launch(draft.add_kernel(kernel), bound, (x, y, z), kernel.function), op)
+            add_launch(low, op, made, made.kernel.function)
             return ""
+
+
+def add_launch(low: Lowering, op: Op, made: KernelLaunch, label: str) -> None:
+    """A launch as the step that computes all results of an op."""
+    draft = low.draft
+    for result in op.results:
+        draft.arena(result)
+    bound = tuple(_argument(low, a) for a in made.args)
+    x, y, z = map(expr, made.grid)
+    draft.step(Launch(draft.add_kernel(made.kernel), bound, (x, y, z), label), op)
 
 
 def _emitted(low: Lowering, op: Op) -> KernelLaunch | Refusal:

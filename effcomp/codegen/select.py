@@ -3,10 +3,12 @@
 from collections.abc import Callable, Mapping
 
 from effcomp.codegen.attention import attention
+from effcomp.codegen.custom import custom
 from effcomp.codegen.groups import copying_view, group, product_group
 from effcomp.codegen.library import library, linear, matmul, slice_put, write
 from effcomp.codegen.lowering import Lowering
 from effcomp.ir import Op, Trait, spec_of
+from effcomp.plugins import registry
 
 Way = Callable[[Lowering, Op], None]
 
@@ -37,10 +39,12 @@ WAYS: Mapping[str, Way] = {
     "state.slice_put": slice_put,
     "state.index_put": library,
 }
-"""Ways by op. Other VIEW ops are views; whatever is left is a library call."""
+"""Ways by op. Registered ops have their author's; other VIEW ops are views; the rest are calls."""
 
 
 def way_of(op: Op) -> Way:
     if op.name in WAYS:
         return WAYS[op.name]
+    if op.name in registry.ops:
+        return custom
     return view if Trait.VIEW in spec_of(op).traits else library

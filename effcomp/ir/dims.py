@@ -13,8 +13,9 @@ from effcomp.ir.bounds import bounded, interval, within
 from effcomp.ir.division import FloorDiv, Mod
 
 __all__ = [
-    "Dim", "FloorDiv", "Mod", "bounded", "contiguous_strides", "dim", "floor_div", "free_sizes",
-    "interval", "parse_dim", "print_dim", "product", "same", "same_shape", "symbol", "within",
+    "Dim", "FloorDiv", "Mod", "bounded", "ceil_div", "contiguous_strides", "dim", "floor_div",
+    "free_sizes", "interval", "parse_dim", "print_dim", "product", "same", "same_shape", "symbol",
+    "within",
 ]  # fmt: skip
 
 Dim = int | sympy.Expr
@@ -33,6 +34,11 @@ def dim(value: Any) -> Dim:
         return int(value)
     expr = sympy.expand(value)
     return int(expr) if expr.is_Integer else expr
+
+
+def ceil_div(a: Dim, b: Dim) -> Dim:
+    """How many pieces of size b hold a."""
+    return floor_div(dim(a + b - 1), b)
 
 
 def product(dims: Iterable[Dim]) -> Dim:

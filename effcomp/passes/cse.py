@@ -27,7 +27,7 @@ class Cse:
                 continue
             key = _key(op, stands_for)
             first = seen.setdefault(key, op)
-            if first is op:
+            if first is op or not log.sees(op):
                 continue
             # Two views of one thing share memory anyhow; two results of one op did not.
             both = escapes.intersection(first.results) and escapes.intersection(op.results)

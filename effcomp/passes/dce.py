@@ -1,5 +1,6 @@
 """dce: drop what nothing reads."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -16,22 +17,22 @@ class Dce:
     gives: ClassVar[Level | None] = None
 
     def run(self, graph: Graph, log: Log) -> Graph:
-        after = _clean(graph)
+        after = _clean(graph, lambda op: is_pure(op) and log.sees(op))
         if after is not graph:
             gone = sum(1 for _ in graph.walk()) - sum(1 for _ in after.walk())
             log.applied("DropDeadOp", times=gone)
         return after
 
 
-def _clean(graph: Graph) -> Graph:
-    live = graph.without_dead_ops(is_pure)
-    ops = tuple(_clean_body(op) for op in live.ops)
+def _clean(graph: Graph, may_go: Callable[[Op], bool]) -> Graph:
+    live = graph.without_dead_ops(may_go)
+    ops = tuple(_clean_body(op, may_go) for op in live.ops)
     same = all(a is b for a, b in zip(ops, live.ops, strict=True))
     return live if same else replace(live, ops=ops)
 
 
-def _clean_body(op: Op) -> Op:
+def _clean_body(op: Op, may_go: Callable[[Op], bool]) -> Op:
     if op.body is None:
         return op
-    body = _clean(op.body)
+    body = _clean(op.body, may_go)
     return op if body is op.body else replace(op, body=body)

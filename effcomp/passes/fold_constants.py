@@ -37,7 +37,7 @@ class FoldConstants:
             if not is_constant or op.name == PROLOGUE:
                 needed.update(op.operands)
             elif needed.intersection(op.results):
-                if self._is_worth(op, log) and inside.issuperset(op.results):
+                if log.sees(op) and self._is_worth(op, log) and inside.issuperset(op.results):
                     hoisted += op.results
                     log.applied(RULE, op.loc)
                 else:

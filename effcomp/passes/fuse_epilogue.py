@@ -33,7 +33,7 @@ class FuseEpilogue:
         grower = Grower(Facts(graph), fit, "FuseEpilogue", self.target, log)
         for node in list(grower.facts.nodes()):
             op = grower.facts.ops[node]
-            if op.name in PRODUCTS and not is_library_only(op):
+            if op.name in PRODUCTS and not is_library_only(op) and log.sees(op):
                 grower.grow(node, grower.after)
                 if len(grower.members(node)) > 1 or self._is_row_by_matrix(op):
                     grower.kinds[node] = "fused.matmul"

@@ -32,7 +32,7 @@ class FuseHorizontal:
         constant = constant_values(graph)
         shared: dict[tuple[Value, str], list[Op]] = {}
         for op in graph.ops:
-            if op.name == "nn.linear":
+            if op.name == "nn.linear" and log.sees(op):
                 shared.setdefault((op.operands[0], op.result.dtype), []).append(op)
         edits: dict[Op, Edit] = {}
         joined: list[Value] = []
@@ -98,5 +98,5 @@ def _named(b: Builder, linears: list[Op], slices: list[Value]) -> tuple[Value, .
     """Let each slice keep the name of the linear it stands for."""
     named: list[Value] = []
     for op, part in zip(linears, slices, strict=True):
-        named += b.carry_hints(op, (part,))
+        named += b.carry_hints(op.results, (part,))
     return tuple(named)

@@ -26,7 +26,7 @@ class FusePointwise:
             Facts(graph, sink_views=True), fit_pointwise, "FusePointwise", self.target, log
         )
         facts = grower.facts
-        nodes = [n for n in facts.nodes() if is_pointwise(facts.ops[n])]
+        nodes = [n for n in facts.nodes() if is_pointwise(facts.ops[n]) and log.sees(facts.ops[n])]
         for node in nodes:
             if grower.is_alive(node):
                 grower.grow(node, grower.before)
@@ -34,4 +34,4 @@ class FusePointwise:
             if grower.is_alive(node):
                 grower.grow(node, lambda n: [*grower.siblings(n), *grower.before(n)])
         grower.kinds.update((n, "fused.pointwise") for n in nodes if grower.is_alive(n))
-        return grower.outline(wrap=True)
+        return grower.outline(wrap=not log.scope.only)

@@ -30,7 +30,9 @@ class FuseRowwise:
         """Grow a group around every reduction: what it feeds first, then what feeds it."""
         facts = Facts(sink_permutes(graph, log))
         grower = Grower(facts, fit_rowwise, "FuseRowwise", self.target, log, lookahead=True)
-        seeds = [n for n in facts.nodes() if is_row_reduction(facts.ops[n])]
+        seeds = [
+            n for n in facts.nodes() if is_row_reduction(facts.ops[n]) and log.sees(facts.ops[n])
+        ]
         for node in seeds:
             if not grower.is_alive(node):
                 continue

@@ -13,8 +13,9 @@ from effcomp.passes.fuse_rowwise import FuseRowwise
 from effcomp.passes.plan_layout import PlanLayout
 from effcomp.passes.plan_memory import PlanMemory
 from effcomp.passes.reinplace import Reinplace
+from effcomp.passes.slots import Slot, with_plugins
 from effcomp.passes.split_norms import SplitNorms
-from effcomp.rewrite import Pass, Pipeline
+from effcomp.rewrite import Pipeline
 from effcomp.target import Target
 
 
@@ -22,34 +23,32 @@ def pipeline_for(target: Target, *, training: bool, horizontal_rows: int) -> Pip
     """The passes for a target, from what capture gives to what code generation takes.
 
     `training` graphs keep their weights as they are: an optimizer writes to them between calls.
-    `horizontal_rows` bounds the rows of linears that are joined; 0 joins none.
+    `horizontal_rows` bounds the rows of linears that are joined; 0 joins none. Passes of plugins
+    stand where they asked to.
     """
-    passes: list[Pass] = [
-        Decompose(target=target),  # ops nobody emits become ops somebody does
-        Canonicalize(),  # one form for what computes the same
-        Cse(),  # equal values become one value: patterns see sharing as it is
-        FuseAttention(),  # the largest pattern first, while nothing is grouped
-        Canonicalize(),  # what attention left behind
+    slots = with_plugins(_own_slots(target, training, horizontal_rows), target, training)
+    return Pipeline(tuple(slot.one for slot in slots if slot.runs))
+
+
+def _own_slots(target: Target, training: bool, horizontal_rows: int) -> list[Slot]:
+    cuda = target.kind == "cuda"
+    return [
+        Slot(Decompose(target=target)),  # ops nobody emits become ops somebody does
+        Slot(Canonicalize()),  # one form for what computes the same
+        Slot(Cse()),  # equal values become one value: patterns see sharing as it is
+        Slot(FuseAttention()),  # the largest pattern first, while nothing is grouped
+        Slot(Canonicalize()),  # what attention left behind
+        Slot(FoldConstants(), not training),  # after patterns: they see weights, not results
+        # few rows: wider products
+        Slot(FuseHorizontal(max_rows=horizontal_rows), not training and horizontal_rows > 0),
+        Slot(Reinplace()),  # after all that moves readers about: a write has its place from here
+        Slot(Dce()),  # nobody reads what is left over
+        Slot(PlanLayout(target=target), not training),  # before groups: they follow the layouts
+        Slot(SplitNorms(target=target)),  # cut as their operands lie
+        Slot(FuseRowwise(target=target)),  # norms, softmax and reductions take in their neighbours
+        # products take in what follows, where it pays: a CPU's library product has no epilogue
+        Slot(FuseEpilogue(target=target), cuda),
+        Slot(FusePointwise(target=target)),  # everything elementwise that is left
+        Slot(Dce()),  # what the groups compute for themselves
+        Slot(PlanMemory()),  # last: the order in which the least is alive at once
     ]
-    if not training:
-        passes.append(FoldConstants())  # after patterns: they see weights, not results
-        if horizontal_rows > 0:
-            passes.append(FuseHorizontal(max_rows=horizontal_rows))  # few rows: wider products
-    passes += [
-        Reinplace(),  # after all that moves readers about: from here on a write has its place
-        Dce(),  # nobody reads what is left over
-    ]
-    if not training:
-        passes.append(PlanLayout(target=target))  # before groups: they follow the layouts
-    passes += [
-        SplitNorms(target=target),  # cut as their operands lie
-        FuseRowwise(target=target),  # norms, softmax and reductions take in their neighbours
-    ]
-    if target.kind != "cpu":  # there the library's product is the fastest, and it has no epilogue
-        passes.append(FuseEpilogue(target=target))  # products take in what follows, where it pays
-    passes += [
-        FusePointwise(target=target),  # everything elementwise that is left
-        Dce(),  # what the groups compute for themselves
-        PlanMemory(),  # last: the order in which the least is alive at once
-    ]
-    return Pipeline(tuple(passes))

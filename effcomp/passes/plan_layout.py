@@ -37,7 +37,11 @@ class PlanLayout:
     def run(self, graph: Graph, log: Log) -> Graph:
         if self.target.kind != "cuda":
             return graph
-        convs = [op for op in graph.ops if op.name == "nn.conv" and self._is_eligible(op, log)]
+        convs = [
+            op
+            for op in graph.ops
+            if op.name == "nn.conv" and log.sees(op) and self._is_eligible(op, log)
+        ]
         spread = Spread(graph, convs)
         spread.run(op for op in convs if self._pays(op))
         if not spread.chosen:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from effcomp.errors import PluginError
 from effcomp.passes.canonicalize import Canonicalize
 from effcomp.passes.cse import Cse
 from effcomp.passes.dce import Dce
@@ -16,6 +17,7 @@ from effcomp.passes.plan_layout import PlanLayout
 from effcomp.passes.plan_memory import PlanMemory
 from effcomp.passes.reinplace import Reinplace
 from effcomp.passes.split_norms import SplitNorms
+from effcomp.plugins import load_plugins, registry
 from effcomp.rewrite import Pass
 
 _ALL: tuple[type[Pass], ...] = (
@@ -25,3 +27,14 @@ _ALL: tuple[type[Pass], ...] = (
 )  # fmt: skip
 
 PASSES: Mapping[str, type[Pass]] = {kind.name: kind for kind in _ALL}
+
+
+def known_passes() -> Mapping[str, type[Pass]]:
+    """The compiler's own passes and those of plugins. Raises PluginError where names clash."""
+    load_plugins()
+    for name, entry in registry.passes.items():
+        if name in PASSES:
+            raise PluginError(
+                f"pass {name!r} is effcomp's own, and registered by {entry.origin}; rename yours"
+            )
+    return {**PASSES, **{name: entry.kind for name, entry in registry.passes.items()}}

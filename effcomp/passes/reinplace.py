@@ -33,7 +33,7 @@ class Reinplace:
         facts = _Facts(graph)
         edits: dict[Op, Edit] = {}
         for op in graph.ops:
-            if op.name != "state.write":
+            if op.name != "state.write" or not log.sees(op):
                 continue
             updates = _updates(facts, op)
             if isinstance(updates, Refused):

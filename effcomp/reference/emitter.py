@@ -1,17 +1,28 @@
 """Writes ATen calls as data: what the rows of the table are given to work with."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sympy
 
 from effcomp.errors import LoweringError
-from effcomp.ir import Graph, Op, SizeType, Tag, Type, Value, print_dim, spec_of
+from effcomp.ir import Graph, Op, SizeType, Tag, TensorType, Type, Value, print_dim, spec_of
 from effcomp.ir.dims import Dim
 from effcomp.ir.types import FLOATS, INTEGERS
-from effcomp.plan.schema import Arg, AtenCall, BufferArg, ConstArg, ListArg, SizeArg, TagArg
+from effcomp.plan.schema import (
+    Arg,
+    AtenCall,
+    BufferArg,
+    ConstArg,
+    ListArg,
+    RegionKernel,
+    SizeArg,
+    TagArg,
+)
+from effcomp.plugins import registry
+from effcomp.reference.traced import traced
 
 # The ops that write into their first operand.
 WRITERS = frozenset({"state.write", "state.index_put", "state.slice_put"})
@@ -194,11 +205,7 @@ class Emitter:
 
     def lower(self, op: Op) -> None:
         """Emit one op. Raises LoweringError where the table has no row for it."""
-        made = ROWS.get(op.name)
-        if made is None:
-            types = ", ".join(str(v.type) for v in op.operands)
-            where = f" at {op.loc}" if op.loc else ""
-            raise LoweringError(f"{op.name}({types}) has no row in the table of ATen calls{where}")
+        made = ROWS.get(op.name) or self._registered(op)
         attrs = {**spec_of(op).defaults, **op.attrs}
         missing = [k for k, v in attrs.items() if v is inspect.Parameter.empty]
         assert not missing, f"{op.name} lacks attribute {missing[0]!r}"
@@ -213,6 +220,35 @@ class Emitter:
         for result, place in zip(op.results, places, strict=True):
             self.define(result, place)
 
+    def _registered(self, op: Op) -> Row:
+        """The row of a registered op: what its reference calls."""
+        custom = registry.ops.get(op.name)
+        if custom is None or custom.reference is None:
+            types = ", ".join(str(v.type) for v in op.operands)
+            where = f" at {op.loc}" if op.loc else ""
+            missing = "has no row in the table of ATen calls"
+            if custom is not None:
+                missing = f"of {custom.origin} has no `reference=`, so nothing can run it here"
+            raise LoweringError(f"{op.name}({types}) {missing}{where}")
+
+        def made(b: Emitter, *operands: Value, **attrs: Any) -> tuple[Place, ...]:
+            return b.run(traced(custom, [v.type for v in operands], attrs), operands)
+
+        return made
+
+    def run(self, region: RegionKernel, operands: Sequence[Value]) -> tuple[Place, ...]:
+        """Emit a line of calls on these operands; returns its outputs."""
+        local: dict[int, Arg] = {
+            i: self.tensor(v) for i, v in enumerate(operands) if isinstance(v.type, TensorType)
+        }
+        for call in region.calls:
+            args = [_bound(a, local) for a in call.args]
+            kwargs = {name: _bound(a, local) for name, a in call.kwargs}
+            made = self.calls_many(call.target, args, kwargs, results=len(call.results))
+            local.update(zip((r for r in call.results if r is not None), made, strict=True))
+        places = [local[r] for r in region.outputs]
+        return tuple(p for p in places if isinstance(p, BufferArg))
+
     def inline(self, body: Graph, operands: Sequence[Value]) -> tuple[Place, ...]:
         """Emit a body where it stands; returns its outputs."""
         for param, operand in zip(body.params, operands, strict=True):
@@ -220,6 +256,16 @@ class Emitter:
         for op in body.ops:
             self.lower(op)
         return tuple(self._places[v] for v in body.outputs)
+
+
+def _bound(arg: Arg, local: Mapping[int, Arg]) -> Arg:
+    match arg:
+        case BufferArg(id=i):
+            return local[i]
+        case ListArg(items=items):
+            return ListArg(tuple(_bound(item, local) for item in items))
+        case _:
+            return arg
 
 
 def on_plan(dtype: str) -> dict[str, Tag]:

@@ -38,6 +38,9 @@ def _graph(graph: GraphReport) -> list[str]:
     ]
     if graph.matches:
         lines.append("  matches: " + ", ".join(f"{rule} {n}" for rule, n in graph.matches.items()))
+    if graph.misses:
+        lines.append("  nearest misses:")
+        lines += [f"    {miss.text} ({miss.stage})" for miss in graph.misses]
     if graph.refusals:
         lines.append("  refusals:")
         refused = "\n".join(refusal.text for refusal in graph.refusals)

@@ -11,7 +11,8 @@ from effcomp.ir.dims import same_shape
 from effcomp.ir.verify import excerpt
 from effcomp.rewrite.log import Log
 from effcomp.rewrite.matching import Match, find_matches
-from effcomp.rewrite.pattern import Pat, depth, op_names, roots
+from effcomp.rewrite.nearest import near_misses
+from effcomp.rewrite.pattern import Outputs, Pattern, depth, op_names, parts_of, roots
 from effcomp.rewrite.program import Node, Program
 from effcomp.rewrite.rules import AnyRule, Builder, Refused
 
@@ -22,7 +23,8 @@ def apply_rules(graph: Graph, rules: Sequence[AnyRule], log: Log, *, bodies: boo
     """Apply rules until none applies; ops that die on the way are removed.
 
     Every match sees the program as the rewrites before it left it, so that matches never share
-    ops. `bodies` visits nested graphs too. Returns `graph` itself where nothing applied.
+    ops. A match starts only at an op that `log.sees`. `bodies` visits nested graphs too. Returns
+    `graph` itself where nothing applied.
     """
     return _Driver(_index(rules)).run(graph, log, bodies)
 
@@ -31,22 +33,25 @@ def apply_rules(graph: Graph, rules: Sequence[AnyRule], log: Log, *, bodies: boo
 class _Index:
     """Rules by the op their pattern ends in, and what to look at again after a rewrite."""
 
-    by_root: dict[str, list[tuple[AnyRule, Pat]]]
+    by_root: dict[str, list[tuple[AnyRule, Pattern]]]
     names: frozenset[str]
     depth: int
+    several: bool  # whether a rule replaces several ops, found from one of them
 
 
 def _index(rules: Sequence[AnyRule]) -> _Index:
-    by_root: dict[str, list[tuple[AnyRule, Pat]]] = {}
+    by_root: dict[str, list[tuple[AnyRule, Pattern]]] = {}
     names: set[str] = set()
-    deepest = 0
+    deepest, several = 0, False
     for rule in rules:
         pattern = rule.pattern()
-        for root in roots(pattern):
+        parts = parts_of(pattern)
+        for root in roots(parts[0]):
             by_root.setdefault(root, []).append((rule, pattern))
-        names.update(op_names(pattern))
-        deepest = max(deepest, depth(pattern))
-    return _Index(by_root, frozenset(names), deepest)
+        names.update(*map(op_names, parts))
+        deepest = max(deepest, *map(depth, parts))
+        several |= isinstance(pattern, Outputs)
+    return _Index(by_root, frozenset(names), deepest, several)
 
 
 _Key = tuple[str, Value | Node]
@@ -59,10 +64,27 @@ class _Driver:
     def run(self, graph: Graph, log: Log, bodies: bool) -> Graph:
         program = Program(graph)
         changed = bodies and self._run_bodies(program, log)
-        work = deque(n for n in program.nodes() if n.op.name in self.index.by_root)
-        queued = set(work)
         refused: dict[_Key, tuple[Node, str]] = {}
         budget = _REWRITES_PER_OP * (len(graph.ops) + 20)
+        rewrites = self._sweep(program, refused, log, budget)
+        total = rewrites
+        # What brings a second output within reach may lie where no reader of the change looks.
+        while rewrites and self.index.several:
+            rewrites = self._sweep(program, refused, log, budget - total)
+            total += rewrites
+        for (rule, _), (node, reason) in refused.items():
+            if node.alive:
+                log.refused(rule, node.op.loc, reason)
+        self._trace(program, log)
+        return program.graph() if changed or total else graph
+
+    def _sweep(
+        self, program: Program, refused: dict[_Key, tuple[Node, str]], log: Log, budget: int
+    ) -> int:
+        """Try every op, and again those that a rewrite touches; returns the number of rewrites."""
+        work = deque(n for n in program.nodes() if self._starts_at(n.op, log))
+        queued = set(work)
+        rewrites = 0
         while work:
             node = work.popleft()
             queued.discard(node)
@@ -71,17 +93,29 @@ class _Driver:
             found = self._try_rules(program, node, refused, log)
             if found is None:
                 continue
-            changed, budget = True, budget - 1
-            if budget < 0:
+            rewrites += 1
+            if rewrites > budget:
                 raise PassError(f"no fixed point: the last rule was {found[0]}")
             for again in self._affected(program, found[1]):
-                if again not in queued:
+                if again not in queued and self._starts_at(again.op, log):
                     queued.add(again)
                     work.append(again)
-        for (rule, _), (node, reason) in refused.items():
-            if node.alive:
-                log.refused(rule, node.op.loc, reason)
-        return program.graph() if changed else graph
+        return rewrites
+
+    def _starts_at(self, op: Op, log: Log) -> bool:
+        return op.name in self.index.by_root and log.sees(op)
+
+    def _trace(self, program: Program, log: Log) -> None:
+        """Tell how near the traced rules came to the program as they left it."""
+        if not log.trace:
+            return
+        patterns = {
+            rule.name: pattern for pairs in self.index.by_root.values() for rule, pattern in pairs
+        }
+        seen = [node.op for node in program.nodes() if log.sees(node.op)]
+        for rule in filter(log.traces, patterns):
+            for miss in near_misses(rule, patterns[rule], seen, program):
+                log.missed(miss)
 
     def _run_bodies(self, program: Program, log: Log) -> bool:
         changed = False
@@ -102,7 +136,7 @@ class _Driver:
             reason = ""
             for m in find_matches(node.op, pattern, program):
                 try:
-                    outcome = _attempt(rule, m)
+                    outcome = _attempt(rule, m, log)
                 except Exception as error:
                     error.add_note(f"rule {rule.name} at\n{_excerpt(program, node)}")
                     raise
@@ -110,10 +144,15 @@ class _Driver:
                     reason = reason or outcome.reason
                     continue
                 ops, values = outcome
+                nodes = [node, *(_node_of(program, op) for op in m.others)]
+                read = [*values, *(v for op in ops for v in op.operands)]
+                if why := program.move_up(nodes, read):
+                    reason = reason or why
+                    continue
                 refused.pop(key, None)
                 log.applied(rule.name, node.op.loc)
-                touched = [v for op in (m.root, *m.interior) for v in op.operands]
-                made = program.replace(node, ops, values)
+                touched = [v for op in (*m.roots, *m.interior) for v in op.operands]
+                made = program.replace(nodes, ops, values)
                 return rule.name, [*values, *(r for n in made for r in n.op.results), *touched]
             if reason:
                 refused[key] = (node, reason)
@@ -133,11 +172,19 @@ class _Driver:
             nodes = [n for v in front for n in program.reading_nodes(v) if n not in found]
             found.update(dict.fromkeys(nodes))
             front = [r for n in nodes if n.op.name in self.index.names for r in n.op.results]
-        return [n for n in found if n.op.name in self.index.by_root]
+        return list(found)
 
 
-def _attempt(rule: AnyRule, m: Match) -> tuple[list[Op], tuple[Value, ...]] | Refused:
+def _node_of(program: Program, op: Op) -> Node:
+    node = program.node_of(op.results[0])
+    assert node is not None, f"{op.name} stands in the program"
+    return node
+
+
+def _attempt(rule: AnyRule, m: Match, log: Log) -> tuple[list[Op], tuple[Value, ...]] | Refused:
     """Check and build, without touching the program."""
+    if not all(map(log.sees, m.others)):
+        return Refused()
     if (op := m.foreign_use()) is not None:
         return Refused(f"the result of {op.name} is used elsewhere too")
     facts = rule.check(m)
@@ -146,12 +193,13 @@ def _attempt(rule: AnyRule, m: Match) -> tuple[list[Op], tuple[Value, ...]] | Re
     builder = Builder(m.root.loc, m.root.scope)
     built = rule.rewrite(m, builder, facts)
     values = cast("tuple[Value, ...]", built if isinstance(built, tuple) else (built,))
-    if len(values) != len(m.root.results):
-        raise PassError(f"{len(values)} values for the {len(m.root.results)} results")
-    for old, new in zip(m.root.results, values, strict=True):
+    replaced = [r for root in m.roots for r in root.results]
+    if len(values) != len(replaced):
+        raise PassError(f"{len(values)} values for the {len(replaced)} results")
+    for old, new in zip(replaced, values, strict=True):
         if not _same_type(old, new):
             raise PassError(f"a result of type {old.type} became {new.type}")
-    values = builder.carry_hints(m.root, values)
+    values = builder.carry_hints(replaced, values)
     return builder.ops, values
 
 

@@ -1,6 +1,6 @@
 """Finding a pattern in a program."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -12,9 +12,14 @@ from effcomp.rewrite.pattern import (
     Const,
     Either,
     OpPat,
+    Outputs,
     Pat,
+    Pattern,
     Rest,
     Var,
+    depth,
+    roots,
+    variables,
 )
 from effcomp.rewrite.program import Program
 
@@ -27,7 +32,8 @@ class Match:
     """Where a pattern matched. `m["q"]` is the value bound to var("q").
 
     `interior` are the matched ops above the root; `ops` those that the pattern named; `program`
-    answers who makes and who reads a value.
+    answers who makes and who reads a value. `others` are the further ops of outputs(...), in the
+    pattern's order after the root.
     """
 
     root: Op
@@ -39,6 +45,12 @@ class Match:
     ops: Mapping[str, Op] = field(default_factory=dict[str, Op])
     interior: tuple[Op, ...] = ()
     private: tuple[Op, ...] = ()
+    others: tuple[Op, ...] = ()
+
+    @property
+    def roots(self) -> tuple[Op, ...]:
+        """The ops that the rewrite replaces."""
+        return (self.root, *self.others)
 
     def __getitem__(self, name: str) -> Value:
         return self.bound[name]
@@ -50,18 +62,50 @@ class Match:
     def foreign_use(self) -> Op | None:
         """An interior op that somebody outside the match reads too, though it may not be."""
         inside: dict[Value, int] = {}
-        for op in (self.root, *self.interior):
+        for op in dict.fromkeys((*self.roots, *self.interior)):
             for v in op.operands:
                 inside[v] = inside.get(v, 0) + 1
         for op in self.private:
-            if any(self.program.uses(r) != inside.get(r, 0) for r in op.results):
+            if op not in self.others and any(
+                self.program.uses(r) != inside.get(r, 0) for r in op.results
+            ):
                 return op
         return None
 
 
-def find_matches(root: Op, pattern: Pat, program: Program) -> Iterator[Match]:
-    """Every way in which the pattern matches with `root` as its last op."""
-    return islice(_at_op(Match(root, program), root, pattern, True), MAX_MATCHES)
+def find_matches(root: Op, pattern: Pattern, program: Program) -> Iterator[Match]:
+    """Every way in which the pattern matches with `root` as its (first) last op."""
+    start = Match(root, program)
+    if not isinstance(pattern, Outputs):
+        return islice(_at_op(start, root, pattern, True), MAX_MATCHES)
+    first, *rest = pattern.patterns
+    found = (m for one in _at_op(start, root, first, True) for m in _with_others(one, rest))
+    return islice(found, MAX_MATCHES)
+
+
+def _with_others(m: Match, patterns: Sequence[Pat]) -> Iterator[Match]:
+    """Find the further outputs one after another, near what is bound already."""
+    if not patterns:
+        yield m
+        return
+    first, *rest = patterns
+    for op in _candidates(m, first):
+        if op not in m.roots:
+            for found in _at_op(m, op, first, True):
+                yield from _with_others(replace(found, others=(*found.others, op)), rest)
+
+
+def _candidates(m: Match, pattern: Pat) -> Iterator[Op]:
+    """Ops that the pattern may end in, among those below a value it shares with the match."""
+    shared = (m.bound[name] for name in variables(pattern) if name in m.bound)
+    names = roots(pattern)
+    seen: set[Op] = set()
+    front = list(islice(shared, 1))
+    for _ in range(depth(pattern)):
+        readers = [op for v in front for op in m.program.readers(v) if op not in seen]
+        seen.update(readers)
+        yield from (op for op in dict.fromkeys(readers) if op.name in names)
+        front = [r for op in dict.fromkeys(readers) for r in op.results]
 
 
 def constant_of(value: Value, program: Program) -> Number | None:

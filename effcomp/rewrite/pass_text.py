@@ -14,13 +14,24 @@ _PLAIN = re.compile(r"[A-Za-z_][\w.:/-]*")
 _NAMED: Mapping[str, bool | None] = {"true": True, "false": False, "none": None}
 
 
-def spec_text(one: Any) -> str:
+ONLY = "only"
+"""The option that every pass has: the modules it is limited to."""
+
+
+def spec_text(one: Any, only: tuple[str, ...] = ()) -> str:
     """A pass with the options that differ from their defaults, such as `chunk{min_rows=256}`."""
     options = [
         f"{f.name}={value_text(getattr(one, f.name))}"
         for f in fields(one)
         if f.default is MISSING or getattr(one, f.name) != f.default
     ]
+    match only:
+        case ():
+            pass
+        case (module,):
+            options.append(f"{ONLY}={value_text(module)}")
+        case _:
+            options.append(f"{ONLY}={value_text(only)}")
     return f"{one.name}{{{','.join(options)}}}" if options else one.name
 
 
@@ -47,15 +58,18 @@ def value_text(value: Any) -> str:
 
 def parse_passes(
     text: str, registry: Mapping[str, type[Any]], shared: Mapping[str, Any] | None = None
-) -> tuple[Any, ...]:
-    """Read what `spec_text` writes, comma-separated. Raises ConfigError.
+) -> tuple[tuple[Any, tuple[str, ...]], ...]:
+    """Read what `spec_text` writes, comma-separated: passes and what each is limited to.
 
-    `shared` are options for every pass that has them and whose text does not set them.
+    `shared` are options for every pass that has them and whose text does not set them. Raises
+    ConfigError.
     """
     return tuple(_parse_pass(part, registry, shared or {}) for part in _split(text))
 
 
-def _parse_pass(text: str, registry: Mapping[str, type[Any]], shared: Mapping[str, Any]) -> Any:
+def _parse_pass(
+    text: str, registry: Mapping[str, type[Any]], shared: Mapping[str, Any]
+) -> tuple[Any, tuple[str, ...]]:
     name, brace, rest = text.partition("{")
     name = name.strip()
     if (kind := registry.get(name)) is None:
@@ -65,19 +79,32 @@ def _parse_pass(text: str, registry: Mapping[str, type[Any]], shared: Mapping[st
     hints = typing.get_type_hints(kind)
     known = {f.name: hints[f.name] for f in fields(kind)}
     given: dict[str, Any] = {key: value for key, value in shared.items() if key in known}
+    only: tuple[str, ...] = ()
     for part in _split(rest[:-1]):
         key, equals, value = (p.strip() for p in part.partition("="))
-        if key not in known:
-            raise ConfigError(f"{name} has no option {key!r}; {nearest(key, known)}")
+        if key not in known and key != ONLY:
+            raise ConfigError(f"{name} has no option {key!r}; {nearest(key, (*known, ONLY))}")
         if not equals:
             raise ConfigError(f"option {key!r} of {name} has no value")
-        given[key] = _convert(value, known[key], f"option {key!r} of {name}")
+        if key == ONLY and key not in known:
+            only = _modules(value, name)
+        else:
+            given[key] = _convert(value, known[key], f"option {key!r} of {name}")
     required = {
         f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING
     }
     if missing := sorted(required - given.keys()):
         raise ConfigError(f"{name} needs option {missing[0]!r}")
-    return kind(**given)
+    return kind(**given), only
+
+
+def _modules(text: str, name: str) -> tuple[str, ...]:
+    """`"blocks.*"`, or several in brackets."""
+    parts = _split(text[1:-1]) if text.startswith("[") and text.endswith("]") else [text]
+    found = tuple(part.strip('"') for part in parts)
+    if not found or not all(found):
+        raise ConfigError(f'{name}: `only` names no module; write only="blocks.*"')
+    return found
 
 
 def _split(text: str) -> list[str]:

@@ -5,10 +5,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
-from effcomp.errors import PassError, VerifyError
+from effcomp.errors import ConfigError, PassError, VerifyError, nearest
 from effcomp.ir import Graph, Level, verify
-from effcomp.rewrite.log import Log, Refusal
+from effcomp.rewrite.log import Applied, Log, NearMiss, Refusal, plain_name
 from effcomp.rewrite.pass_text import parse_passes, spec_text
+from effcomp.rewrite.scope import Scope
 
 
 class Pass(Protocol):
@@ -26,8 +27,46 @@ class Pass(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Scoped:
+    """A pass that starts no rewrite outside the modules that `only` names.
+
+    It cannot promise a new level: what it did not look at stays at the one it took.
+    """
+
+    inner: Pass
+    only: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return self.inner.name
+
+    @property
+    def takes(self) -> Level | None:
+        return self.inner.takes
+
+    @property
+    def gives(self) -> Level | None:
+        return self.inner.takes
+
+    def run(self, graph: Graph, log: Log) -> Graph:
+        """Run the pass. Raises PassError where it changes the program without asking the scope."""
+        within = replace(log, scope=Scope(self.only), asked=False)
+        after = self.inner.run(graph, within)
+        if after is not graph and not within.asked:
+            raise PassError(
+                f"{self.name} looks at the whole program and cannot be limited to {within.scope}; "
+                "leave `only` out, or let the pass ask log.sees(op) of the ops it changes"
+            )
+        return after
+
+
+@dataclass(frozen=True, slots=True)
 class Stage:
-    """The program after one pass. `counts`: times each rule applied."""
+    """The program after one pass.
+
+    `counts`: times each rule applied; `matches` says where too; `misses` are the nearest misses of
+    the rules that were traced, `tried` the names of all there were then.
+    """
 
     spec: str
     graph: Graph
@@ -35,6 +74,9 @@ class Stage:
     seconds: float
     counts: Mapping[str, int]
     refusals: tuple[Refusal, ...]
+    matches: tuple[Applied, ...] = ()
+    misses: tuple[NearMiss, ...] = ()
+    tried: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +106,19 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Passes in order, and the level of the program they start from."""
+    """Passes in order, and the level of the program they start from.
 
-    passes: Sequence[Pass]
+    `trace` names rules whose nearest misses the stages then tell.
+    """
+
+    passes: Sequence[Pass | Scoped]
     level: Level = Level.TENSOR
+    trace: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
         """The pipeline as `parse_pipeline` reads it."""
-        return ",".join(map(spec_text, self.passes))
+        return ",".join(map(_text, self.passes))
 
     def without(self, names: Collection[str]) -> "Pipeline":
         """The pipeline less the passes of these names."""
@@ -106,10 +152,25 @@ class Pipeline:
             graph = stage.graph
             if on_stage is not None:
                 on_stage(stage)
+        if self.trace:
+            self._check_traced(stages)
         return Run(tuple(stages))
 
+    def _check_traced(self, stages: Sequence[Stage]) -> None:
+        """Refuse to trace what no pass tried."""
+        tried = {
+            rule
+            for s in stages
+            for rule in (*s.tried, *s.counts, *(refusal.rule for refusal in s.refusals))
+        }
+        for name in self.trace:
+            if plain_name(name) not in map(plain_name, tried):
+                raise ConfigError(
+                    f"no pass here has a rule {name!r} to trace; {nearest(name, tried)}"
+                )
+
     def _run_one(self, graph: Graph, name: str, index: int) -> Stage:
-        one, log = self.passes[index], Log()
+        one, log = self.passes[index], Log(trace=self.trace)
         start = time.perf_counter()
         try:
             after = one.run(graph, log)
@@ -117,9 +178,17 @@ class Pipeline:
             notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", ()))
             message = f"{one.name} failed: {type(error).__name__}: {error}{notes}"
             raise self._failure(message, name, index) from error
-        seconds = time.perf_counter() - start
-        changed = after is not graph
-        return Stage(spec_text(one), after, changed, seconds, log.counts, log.refusals)
+        return Stage(
+            spec=_text(one),
+            graph=after,
+            changed=after is not graph,
+            seconds=time.perf_counter() - start,
+            counts=log.counts,
+            refusals=log.refusals,
+            matches=log.matches,
+            misses=log.misses,
+            tried=frozenset(log.tried),
+        )
 
     def _check(self, graph: Graph, level: Level, what: str, name: str, index: int) -> None:
         try:
@@ -129,7 +198,7 @@ class Pipeline:
 
     def _failure(self, message: str, name: str, index: int) -> PassError:
         """Says how to see it again; `name` is that of the graph the pipeline was given."""
-        passes = ",".join(map(spec_text, self.passes[: index + 1]))
+        passes = ",".join(map(_text, self.passes[: index + 1]))
         return PassError(f"{message}\nin @{name}; reproduce with the pipeline '{passes}'", passes)
 
 
@@ -141,6 +210,12 @@ def parse_pipeline(
 ) -> Pipeline:
     """Read `canonicalize,chunk{min_rows=5}`. Raises ConfigError naming what is not known.
 
-    `shared` are options for every pass that has them and whose text does not set them.
+    `shared` are options for every pass that has them and whose text does not set them. Every pass
+    takes `only="blocks.*"` besides its own options.
     """
-    return Pipeline(parse_passes(text, registry, shared), level)
+    parsed = parse_passes(text, registry, shared)
+    return Pipeline(tuple(Scoped(one, only) if only else one for one, only in parsed), level)
+
+
+def _text(one: Pass | Scoped) -> str:
+    return spec_text(one.inner, one.only) if isinstance(one, Scoped) else spec_text(one)

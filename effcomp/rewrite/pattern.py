@@ -79,6 +79,20 @@ class Either:
 Pat = Var | Rest | Const | OpPat | Either
 
 
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """Several ops that a rule replaces together, each the last of its own pattern.
+
+    The first is where a match starts. The others are looked for near the values that are bound by
+    then, so each shares a variable with one before it.
+    """
+
+    patterns: tuple[Pat, ...]
+
+
+Pattern = Pat | Outputs
+
+
 def pat(spec: OpSpec | tuple[OpSpec, ...], *args: Pat, **attrs: Any) -> OpPat:
     """An op of this kind (or of one of these). Attributes left out may have any value."""
     specs = spec if isinstance(spec, tuple) else (spec,)
@@ -118,6 +132,39 @@ def either(*options: Pat) -> Pat:
 def maybe(wrap: Callable[[Pat], Pat], inner: Pat) -> Pat:
     """`wrap(inner)`, or `inner` alone where that part is left out."""
     return Either((wrap(inner), inner))
+
+
+def outputs(*patterns: Pat) -> Outputs:
+    """Several results at once: `rewrite` returns the values for all of them, in this order."""
+    if len(patterns) < 2:
+        raise ValueError("outputs(...) takes two patterns or more; one needs no outputs(...)")
+    known = set(variables(patterns[0]))
+    for pattern in patterns[1:]:
+        own = set(variables(pattern))
+        if not own & known:
+            raise ValueError("each pattern of outputs(...) shares a variable with one before it")
+        known |= own
+    return Outputs(patterns)
+
+
+def variables(pattern: Pat) -> Iterator[str]:
+    """Names of the values that a pattern binds."""
+    match pattern:
+        case Var(name=name):
+            yield name
+        case OpPat(args=args):
+            for arg in args:
+                yield from variables(arg)
+        case Either(options=options):
+            for option in options:
+                yield from variables(option)
+        case _:
+            return
+
+
+def parts_of(pattern: Pattern) -> tuple[Pat, ...]:
+    """The patterns that match together."""
+    return pattern.patterns if isinstance(pattern, Outputs) else (pattern,)
 
 
 def roots(pattern: Pat) -> frozenset[str]:

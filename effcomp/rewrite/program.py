@@ -71,16 +71,57 @@ class Program:
         ops = tuple(n.op for n in self.nodes())
         return replace(self._graph, ops=ops, outputs=tuple(self._outputs))
 
-    def replace(self, root: Node, ops: Sequence[Op], values: Sequence[Value]) -> list[Node]:
-        """Put `ops` where `root` stands, `values` for its results; drop what is dead then."""
-        new = [self._insert(op, root) for op in ops]
-        for old, value in zip(root.op.results, values, strict=True):
+    def replace(
+        self, roots: Sequence[Node], ops: Sequence[Op], values: Sequence[Value]
+    ) -> list[Node]:
+        """Put `ops` where the first root stands, `values` for all results; drop what is dead then.
+
+        Ops below that place which the new ones read must have been moved: see `move_up`.
+        """
+        results = [r for root in roots for r in root.op.results]
+        place = self._first_of(roots)
+        new = [self._insert(op, place) for op in ops]
+        for old, value in zip(results, values, strict=True):
             self._redirect(old, value)
-        self._erase(root)
+        for root in roots:
+            if root.alive and not any(self.uses(r) for r in root.op.results):
+                self._erase(root)
         for node in reversed(new):
             if self.is_dead(node):
                 self._erase(node)
         return [n for n in new if n.alive]
+
+    def move_up(self, roots: Sequence[Node], read: Sequence[Value]) -> str:
+        """Move what makes these values above the first root, so that they can be read there.
+
+        Returns why that cannot be, or nothing. With one root everything stands above it already.
+        """
+        if len(roots) == 1:
+            return ""
+        index = {node: i for i, node in enumerate(self.nodes())}
+        place = self._first_of(roots)
+        late: set[Node] = set()
+        front = list(read)
+        while front:
+            node = self._producers.get(front.pop())
+            if node is None or node in late or index[node] < index[place]:
+                continue
+            if node in roots:
+                return f"one of the results is computed from that of {node.op.name}"
+            if not is_pure(node.op):
+                return f"{node.op.name} stands between the results and keeps its place"
+            late.add(node)
+            front += node.op.operands
+        for node in sorted(late, key=index.__getitem__):
+            self._detach(node)
+            self._attach(node, place)
+        return ""
+
+    def _first_of(self, roots: Sequence[Node]) -> Node:
+        """The root that stands first in the program."""
+        if len(roots) == 1:
+            return roots[0]
+        return next(node for node in self.nodes() if node in roots)
 
     def update(self, node: Node, op: Op) -> None:
         """Exchange an op for one with the same operands and results (another body or attribute)."""
@@ -90,15 +131,8 @@ class Program:
 
     def _insert(self, op: Op, place: Node | None) -> Node:
         """Insert before `place`, or at the end."""
-        node = Node(op, self._last if place is None else place.before, place)
-        if node.before is None:
-            self._first = node
-        else:
-            node.before.after = node
-        if place is None:
-            self._last = node
-        else:
-            place.before = node
+        node = Node(op)
+        self._attach(node, place)
         for r in op.results:
             self._producers[r] = node
         for v in op.operands:
@@ -135,6 +169,23 @@ class Program:
 
     def _unlink(self, node: Node) -> None:
         node.alive = False
+        self._detach(node)
+        for r in node.op.results:
+            del self._producers[r]
+
+    def _attach(self, node: Node, place: Node | None) -> None:
+        """Link a node in before `place`, or at the end."""
+        node.before, node.after = self._last if place is None else place.before, place
+        if node.before is None:
+            self._first = node
+        else:
+            node.before.after = node
+        if place is None:
+            self._last = node
+        else:
+            place.before = node
+
+    def _detach(self, node: Node) -> None:
         if node.before is None:
             self._first = node.after
         else:
@@ -143,5 +194,3 @@ class Program:
             self._last = node.before
         else:
             node.after.before = node.before
-        for r in node.op.results:
-            del self._producers[r]

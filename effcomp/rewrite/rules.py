@@ -1,13 +1,14 @@
 """Declarative rewriting: a Rule says what to match, when, and what to build."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar, cast
 
 from effcomp.ir import Attr, Dim, Graph, Op, OpSpec, Value, ops
 from effcomp.ir.dims import same_shape
 from effcomp.rewrite.matching import Match, Number
-from effcomp.rewrite.pattern import Pat
+from effcomp.rewrite.pattern import Pattern
 
 Facts = TypeVar("Facts")
 
@@ -53,12 +54,14 @@ class Builder:
         """x under another shape; x itself where it has it already."""
         return x if same_shape(x.shape, shape) else self.add(ops.view.reshape, x, shape=shape)
 
-    def carry_hints(self, root: Op, values: tuple[Value, ...]) -> tuple[Value, ...]:
-        """Let new values that stand for the root's results keep their names."""
+    def carry_hints(
+        self, replaced: Sequence[Value], values: tuple[Value, ...]
+    ) -> tuple[Value, ...]:
+        """Let new values keep the names of those that they replace."""
         made = {r for op in self.ops for r in op.results}
         renamed = {
             new: replace(new, hint=old.hint)
-            for old, new in zip(root.results, values, strict=True)
+            for old, new in zip(replaced, values, strict=True)
             if new in made and old.hint and not new.hint
         }
         if renamed:
@@ -76,7 +79,8 @@ class Builder:
 class Rule(ABC, Generic[Facts]):
     """A frozen dataclass: fields are options; nothing is stored while matching.
 
-    The docstring says `before => after`. Several patterns may be given; they are tried in order.
+    The docstring says `before => after`. `rewrite` gives a value for each result of the pattern's
+    root; for `outputs(...)`, of all its roots in order.
     """
 
     @property
@@ -84,7 +88,7 @@ class Rule(ABC, Generic[Facts]):
         return type(self).__name__
 
     @abstractmethod
-    def pattern(self) -> Pat: ...
+    def pattern(self) -> Pattern: ...
 
     def check(self, m: Match) -> Facts | Refused:
         """Return the facts that `rewrite` needs, or say why not; left out where it needs none."""

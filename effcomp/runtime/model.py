@@ -18,6 +18,7 @@ from effcomp.runtime.calling import Caller, build_result
 from effcomp.runtime.executable import Executable
 from effcomp.runtime.loading import load as load_plan
 from effcomp.runtime.lora import LoraSource, changes_of, merged
+from effcomp.runtime.profiling import profiling
 from effcomp.runtime.saving import chosen_weights
 from effcomp.runtime.weights import WeightSource, WeightStore
 from effcomp.target import TARGETS, fitting_target
@@ -41,7 +42,9 @@ class CompiledModel:
         *,
         progress: bool | None = None,
         remarks: Sequence[str] = (),
+        prepare: bool = True,
     ) -> None:
+        """Without `prepare` nothing is loaded on the device before the first call."""
         self._artifact, self._weights, self._progress = artifact, weights, progress
         self._remarks = tuple(remarks)
         self._caller = Caller(artifact.manifest.name, artifact.manifest.signature)
@@ -49,7 +52,7 @@ class CompiledModel:
         self._base: dict[str, torch.Tensor] = {}  # of what an adapter has changed
         self._lock = threading.RLock()
         self._bind()
-        if target_for(artifact.manifest.targets, self.device) is not None:
+        if prepare and target_for(artifact.manifest.targets, self.device) is not None:
             self._load()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -66,6 +69,16 @@ class CompiledModel:
     def device(self) -> torch.device:
         """Where the weights are, and calls run."""
         return self._weights.device
+
+    def profile(self, *args: Any, **kwargs: Any) -> tuple[float, ...]:
+        """Call the model, and return the seconds that each step of the plan took.
+
+        Call it once before: the first call of all binds memory, and libraries make themselves
+        ready. State that the model keeps advances as it does with any call.
+        """
+        with profiling() as times:
+            self(*args, **kwargs)
+        return times[self._executable]
 
     @property
     def signature(self) -> Signature:

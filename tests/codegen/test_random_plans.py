@@ -19,10 +19,10 @@ from effcomp.passes.pipelines import pipeline_for
 from effcomp.reference import evaluate, region_of
 from effcomp.runtime import load
 from effcomp.target import TARGETS
+from effcomp.testing.tolerance import assert_close
 from tests.codegen.kernels import FakeEmitter
 from tests.codegen.simulate import simulate
 from tests.ir.random_graphs import Program, random_programs
-from tests.numerics.tolerance import assert_close
 
 QUICK = settings(
     max_examples=60,

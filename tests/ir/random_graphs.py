@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from effcomp.ir import Graph, ops, print_graph
 from effcomp.ir.types import TensorType
+from effcomp.testing.inputs import random_arguments
 from tests.ir.growing import Grower, some_dims
 from tests.ir.random_idioms import IDIOMS
 from tests.ir.random_steps import STEPS
-from tests.numerics.inputs import random_arguments
 
 ALL_STEPS = {**STEPS, **IDIOMS}
 DTYPES = ("f32", "bf16", "f64", "i64", "bool", "f16", "i32")

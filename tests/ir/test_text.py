@@ -15,7 +15,7 @@ from effcomp.ir.dims import parse_dim
 from effcomp.ir.ops import elementwise
 from effcomp.ir.text import clean_hint
 from effcomp.reference import evaluate
-from tests.numerics.inputs import random_arguments
+from effcomp.testing.inputs import random_arguments
 
 GOLDENS = sorted((Path(__file__).parent / "goldens").glob("*.eff"))
 

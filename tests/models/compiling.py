@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from effcomp.api import Compilation, recording
 from effcomp.explanation import report_of
+from effcomp.testing.tolerance import assert_close
 from tests.models.zoo import Entry, Inputs
-from tests.numerics.tolerance import assert_close
 
 __all__ = ["Pair", "assert_agree", "error_of", "on", "tensors", "unlisted"]
 

@@ -12,7 +12,7 @@ from effcomp.plan.schema import Launch, Plan
 from effcomp.reference import region_of
 from effcomp.runtime import load
 from effcomp.target import TARGETS
-from tests.numerics.tolerance import assert_close
+from effcomp.testing.tolerance import assert_close
 
 TARGET = TARGETS["cuda:90"]
 SHAPE, GROUPS = (2, 32, 24, 48), 2

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 
 from effcomp.ir import Graph, Level, is_pure, ops, parse_graph
 from effcomp.rewrite import Builder, Log, Match, Pat, Pipeline, Rule, apply_rules, pat, var
+from effcomp.testing.numbers import check_pass, in_float64, narrowest_of
 from tests.ir.random_graphs import Program, random_programs
-from tests.numerics.passes import check_pass, in_float64, narrowest_of
 
 
 @dataclass(frozen=True)

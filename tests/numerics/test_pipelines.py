@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from effcomp.ir import Level, verify
 from effcomp.passes.pipelines import pipeline_for
 from effcomp.target import TARGETS
+from effcomp.testing.numbers import check_pass
 from tests.ir.random_graphs import Program, random_programs
-from tests.numerics.passes import check_pass
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])

@@ -10,10 +10,10 @@ from effcomp.passes.pipelines import pipeline_for
 from effcomp.reference import evaluate
 from effcomp.runtime import load
 from effcomp.target import TARGETS
+from effcomp.testing.inputs import random_arguments
+from effcomp.testing.numbers import assert_alike, is_discrete, narrowest_of
+from effcomp.testing.tolerance import assert_close
 from tests.ir.random_graphs import Program, random_programs
-from tests.numerics.inputs import random_arguments
-from tests.numerics.passes import assert_alike, is_discrete, narrowest_of
-from tests.numerics.tolerance import assert_close
 
 # bf16 is left out on CUDA plans: Triton's interpreter cannot run it.
 DTYPES = {"cpu": ("f32", "i64", "bool", "f64", "bf16"), "cuda:90": ("f32", "i64", "bool")}

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from effcomp.ir.types import ITEMSIZE
-from tests.numerics.tolerance import TOLERANCE, assert_close, narrowest, relative_error
+from effcomp.testing.tolerance import TOLERANCE, assert_close, narrowest, relative_error
 
 
 def test_every_dtype_has_a_tolerance() -> None:

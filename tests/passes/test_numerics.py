@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 import torch
 
 from effcomp.ir import Graph, TensorType, Value
 from effcomp.reference import evaluate
-from tests.passes.goldens import Case, cases
+from effcomp.testing import GoldenCase, golden_cases
 
 SIZES = {"s0": 6, "s1": 5, "s2": 4, "u0": 4}
 DTYPES = {
@@ -66,8 +67,8 @@ def _same(a: object, b: object, exact: bool) -> None:
         torch.testing.assert_close(a, b, rtol=limit, atol=limit, equal_nan=True)
 
 
-@pytest.mark.parametrize("case", cases(), ids=lambda c: c.id)
-def test_numbers_stay(case: Case) -> None:
+@pytest.mark.parametrize("case", golden_cases(Path(__file__).parent), ids=lambda c: c.id)
+def test_numbers_stay(case: GoldenCase) -> None:
     before = case.before
     if any(op.attrs.get("effects") for op in before.ops):
         pytest.skip("its random numbers differ from run to run")

@@ -13,8 +13,8 @@ from effcomp.ir import SPECS, Graph, Op, Value, ops, verify
 from effcomp.ir.type_text import parse_type
 from effcomp.reference import evaluate
 from effcomp.reference.emitter import ROWS
-from tests.numerics.inputs import random_argument
-from tests.numerics.tolerance import assert_close
+from effcomp.testing.inputs import random_argument
+from effcomp.testing.tolerance import assert_close
 
 SIZES = {"s0": 3, "s1": 4}
 FLOATS = ("f32", "bf16", "f16", "f64")

@@ -171,6 +171,8 @@ class Grower:
         apart = [self.seconds(n) for n in (node, *others)]
         if None in apart:
             return Unfit("")
+        if not all(self._log.sees(self.facts.ops[i]) for i in merged):
+            return Unfit("")
         if len(merged) > MOST_OPS:
             return Unfit(f"a group holds at most {MOST_OPS} ops")
         kernel = self._try(merged)

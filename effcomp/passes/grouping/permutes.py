@@ -41,7 +41,7 @@ class _Sinker:
     def run(self, graph: Graph) -> Graph:
         for op in graph.ops:
             rule = _RULES.get(op.name, _elementwise if is_elementwise(op) else None)
-            applies = rule is not None and any(v in self._permuted for v in op.operands)
+            applies = any(v in self._permuted for v in op.operands) and self._log.sees(op)
             if rule is not None and applies and (sunk := rule(op, self._permuted)) is not None:
                 self._sink(op, *sunk)
                 continue

@@ -14,6 +14,7 @@ from effcomp.plan.schema import CallStep, Launch, Plan, TritonKernel
 from effcomp.reference import evaluate, region_of
 from effcomp.runtime import load
 from effcomp.target import TARGETS
+from effcomp.testing.inputs import random_arguments
 from tests.codegen import test_attention as attention
 from tests.codegen.triton.patterns import PATTERNS
 from tests.codegen.triton.running import DTYPES, group_graph
@@ -25,7 +26,6 @@ from tests.codegen.triton.test_elementwise import (
     fits,
     result_of,
 )
-from tests.numerics.inputs import random_arguments
 
 pytestmark = pytest.mark.gpu
 FLOATS = ("f32", "bf16", "f16")

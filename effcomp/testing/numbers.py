@@ -1,20 +1,23 @@
 """`check_pass`: a pass may change a program, not what it computes."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 import torch
 
+from effcomp.errors import VerifyError
 from effcomp.ir import Graph, Op, Tag, TensorType, Type, Value, print_graph, verify
 from effcomp.ir.core import Attr
 from effcomp.ir.type_text import parse_type
 from effcomp.ir.types import FLOATS
+from effcomp.passes.textual import parse_graph
 from effcomp.reference import evaluate
 from effcomp.rewrite import Log, Pass, Pipeline
-from tests.numerics.tolerance import assert_close, narrowest
+from effcomp.testing.inputs import drawn_arguments
+from effcomp.testing.tolerance import assert_close, narrowest
 
 Arg = torch.Tensor | int
 Change = Pass | Pipeline | Callable[[Graph], Graph]
@@ -30,25 +33,55 @@ DISCRETE = frozenset(
 )  # fmt: skip
 
 
-def check_pass(change: Change, graph: Graph, args: Sequence[Arg]) -> Graph:
+def check_pass(
+    change: Change,
+    graph: Graph | str,
+    args: Sequence[Arg] | None = None,
+    *,
+    sizes: Mapping[str, int] | None = None,
+) -> Graph:
     """Run a pass or a pipeline, and compare before and after through the oracle; returns after.
 
     First the program with every float widened to f64, where any difference is more than rounding.
     Then the program as it is, unless a rounding error may decide something in it. What `state.*`
-    ops leave in the arguments is compared too.
+    ops leave in the arguments is compared too. Without `args` random ones are drawn: for a few
+    values of the sizes (or for `sizes`), row by row in memory and otherwise; integers are 0 or 1.
     """
+    __tracebackhide__ = True
+    program = parse_graph(graph) if isinstance(graph, str) else graph
+    if args is not None:
+        return _check_with(change, program, args)
+    after = program
+    for given in drawn_arguments(program, sizes):
+        after = _check_with(change, program, given)
+    return after
+
+
+def _check_with(change: Change, graph: Graph, args: Sequence[Arg]) -> Graph:
+    __tracebackhide__ = True
     wide = in_float64(graph)
-    _check(change, wide, [_wide(a) for a in args], "f64")
+    widens = _is_legal(wide)
+    if widens:
+        _check(change, wide, [_wide(a) for a in args], "f64")
     dtype = narrowest_of(graph)
     if not any(map(is_discrete, graph.walk())):
         return _check(change, graph, args, dtype)
     after = apply(change, graph)
     verify(after)
     # Rounding errors of f32 are too rare a cause to matter; those of bf16 are not.
-    if dtype == "f32":
+    if dtype == "f32" and widens:
         with _shown(graph, after):
             compare(wide, in_float64(after), [_wide(a) for a in args], dtype)
     return after
+
+
+def _is_legal(wide: Graph) -> bool:
+    """Whether all ops take float64 too: those of plugins may not."""
+    try:
+        verify(wide)
+    except VerifyError:
+        return False
+    return True
 
 
 def _check(change: Change, graph: Graph, args: Sequence[Arg], dtype: str) -> Graph:
