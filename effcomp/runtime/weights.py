@@ -125,23 +125,21 @@ class WeightStore:
         """The weight of this name."""
         return self.tensors[self.entries[name].tensor]
 
-    def replace(self, source: WeightSource) -> bool:
-        """Take other weights. Whether any lies elsewhere now. Raises ArtifactError."""
-        offers = matched(self.entries, offers_of(source))
-        moved = [self.write(key, offer.get()) for key, offer in offers.items()]
-        return any(moved)
+    def replace(self, source: WeightSource) -> None:
+        """Take other weights. Raises ArtifactError before any is overwritten."""
+        for key, offer in matched(self.entries, offers_of(source)).items():
+            self.write(key, offer.get())
 
-    def write(self, key: str, value: torch.Tensor) -> bool:
-        """Give a tensor another value. Whether it lies elsewhere now, no longer in a module."""
+    def write(self, key: str, value: torch.Tensor) -> None:
+        """Give a tensor another value, in place unless a module of the caller's holds it too."""
         old = self.tensors[key]
         with torch.inference_mode(False), torch.no_grad():
             if key in self._shared:
                 self._shared.discard(key)
                 new = laid_out(value, old.stride(), old.device)
                 self.tensors[key] = new.clone() if new is value else new
-                return True
-            _writable(old).copy_(value)
-        return False
+            else:
+                _writable(old).copy_(value)
 
 
 def _writable(tensor: torch.Tensor) -> torch.Tensor:
