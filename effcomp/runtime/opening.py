@@ -1,5 +1,6 @@
 """`effcomp.load`: an artifact becomes a model that can be called."""
 
+import math
 import os
 import pathlib
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from effcomp.errors import ArtifactError
 from effcomp.plan.container import Artifact, read_artifact
 from effcomp.plan.manifest import SourceFile, WeightEntry
 from effcomp.runtime.mapping import MappedFile, laid_out, verify_chunks
+from effcomp.runtime.memory import extent
 from effcomp.runtime.model import CompiledModel, check_entries, require_target, target_for
 from effcomp.runtime.weights import (
     Offer,
@@ -25,6 +27,7 @@ from effcomp.runtime.weights import (
 __all__ = ["load", "open_weights"]
 
 _MOST_THREADS = 8
+_MOST_SPREAD = 4096  # elements of memory for one element of a weight
 
 
 def load(
@@ -151,5 +154,12 @@ def _check_offers(
                 f"{artifact.path}: {key} is {offer.dtype}{list(offer.shape)} instead of "
                 f"{entry.dtype}{list(entry.shape)}"
             )
-        if len(entry.strides) != len(entry.shape) or min(entry.strides, default=0) < 0:
+        if not _plausible(entry):
             raise ArtifactError(f"{artifact.path}: {key} has the strides {list(entry.strides)}")
+
+
+def _plausible(entry: WeightEntry) -> bool:
+    """Whether a tensor's strides are some that a model may have: a slice of a wider one, at most."""
+    if len(entry.strides) != len(entry.shape) or min(entry.strides, default=0) < 0:
+        return False
+    return extent(entry.shape, entry.strides) <= _MOST_SPREAD * math.prod(entry.shape) + 1

@@ -114,6 +114,10 @@ SEALED: dict[str, tuple[Callable[[Files], None], str]] = {
         _manifest(lambda m: m["weights"]["entries"]["0.weight"].update(strides=[-1, 1])),
         "has the strides",
     ),
+    "wide strides": (
+        _manifest(lambda m: m["weights"]["entries"]["0.weight"].update(strides=[1 << 70, 1])),
+        "has the strides",
+    ),
     "dtype": (
         _manifest(lambda m: m["weights"]["entries"]["0.weight"].update(dtype="f16")),
         r"0.weight is f32\[4, 4\] instead of f16\[4, 4\]",
