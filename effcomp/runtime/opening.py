@@ -26,7 +26,7 @@ from effcomp.runtime.weights import (
 
 __all__ = ["load", "open_weights"]
 
-_MOST_THREADS = 8
+_MOST_THREADS = 16
 _MOST_SPREAD = 4096  # elements of memory for one element of a weight
 
 
