@@ -33,7 +33,7 @@ assert not model.notes, model.notes
 
 
 class Block(nn.Module):
-    """Linears of one input, an activation and a norm: a prologue, templates and row-wise kernels."""
+    """Linears of one input, an activation, a norm: a prologue, templates, row-wise kernels."""
 
     def __init__(self) -> None:
         super().__init__()
