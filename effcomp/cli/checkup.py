@@ -50,6 +50,7 @@ def examine() -> list[Finding]:
         _compiler(),
         *_targets(torch, triton),
         *(_extra(name, modules) for name, modules in _EXTRAS.items()),
+        _plugins(),
         _cache(),
     ]
 
@@ -140,6 +141,19 @@ def _is_installed(module: str) -> bool:
 def _with_version(module: str) -> str:
     found = importlib.metadata.packages_distributions().get(module.partition(".")[0], [])
     return f"{module} {importlib.metadata.version(found[0])}" if found else module
+
+
+def _plugins() -> Finding:
+    from effcomp.errors import EffcompError
+    from effcomp.plugins import load_plugins, registry
+
+    try:
+        load_plugins()
+    except EffcompError as error:
+        return Finding("plugins", "broken", str(error))
+    entries = [*registry.passes.values(), *registry.ops.values()]
+    found = dict.fromkeys(str(entry.origin) for entry in entries)
+    return Finding("plugins", "ok", ", ".join(found) or "none installed")
 
 
 def _cache() -> Finding:

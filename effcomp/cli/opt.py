@@ -2,14 +2,14 @@
 
 import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from effcomp.cli.command import Json
-from effcomp.cli.options import OneTarget, Output, PipelineText
+from effcomp.cli.options import OneTarget, Output, PipelineText, Plugins
 
 if TYPE_CHECKING:
     from effcomp.ir import Graph
@@ -58,6 +58,20 @@ VerifyEach = Annotated[
     bool,
     typer.Option(help="Verify after every pass, or only at the ends.", rich_help_panel="Watch"),
 ]
+Refusals = Annotated[
+    bool,
+    typer.Option(
+        "--refusals", help="Print to stderr which rules refused, and why.", rich_help_panel="Watch"
+    ),
+]
+Trace = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="RULE",
+        help="Print to stderr how near this rule came to matching; repeatable.",
+        rich_help_panel="Watch",
+    ),
+]
 
 
 def opt(
@@ -71,6 +85,9 @@ def opt(
     dump_dir: DumpFolder = None,
     time: Time = False,
     verify_each: VerifyEach = True,
+    refusals: Refusals = False,
+    trace: Trace = None,
+    plugin: Plugins = None,
     json: Json = False,
 ) -> None:
     """Run passes on a graph in text form and print what comes out.
@@ -78,14 +95,16 @@ def opt(
     Without --pipeline, a --target runs its own whole pipeline; with both, the target is what passes
     with a target option compile for. With neither the graph is verified and printed again.
     """
-    from effcomp.cli.console import err, print_json, write_text
+    from effcomp.cli.console import err, note, print_json, write_text
+    from effcomp.cli.user_code import load_named_plugins
     from effcomp.errors import PassError
     from effcomp.ir import print_graph
 
+    load_named_plugins(plugin)
     source = _read(graph)
     watch = _Watch(print_after_all, frozenset(print_after or ()), dump_dir)
     start = _parse(source, "stdin" if graph == "-" else graph)
-    passes = _pipeline(pipeline, target, stop_after, start)
+    passes = replace(_pipeline(pipeline, target, stop_after, start), trace=tuple(trace or ()))
     watch.check(passes)
     watch.on_start(start)
     try:
@@ -95,6 +114,9 @@ def opt(
         raise
     if time:
         err().print(_timing(run))
+    for stage in run.stages:
+        for told in (*stage.misses, *(stage.refusals if refusals else ())):
+            note(f"{stage.spec}: {told}", "note")
     text = print_graph(run.graph)
     if json:
         print_json({"pipeline": passes.text, "graph": text, **_data(run)})
@@ -129,8 +151,6 @@ def _pipeline(
     text: str | None, target: str | None, stop_after: str | None, graph: "Graph"
 ) -> "Pipeline":
     """What is to run, from the level that the graph stands at."""
-    from dataclasses import replace
-
     from effcomp.config import Config
     from effcomp.errors import ConfigError, nearest
     from effcomp.ir import Level
@@ -238,6 +258,7 @@ def _data(run: "Run") -> dict[str, Any]:
                 "seconds": stage.seconds,
                 "rules": dict(stage.counts),
                 "refusals": [str(refusal) for refusal in stage.refusals],
+                "misses": [str(miss) for miss in stage.misses],
             }
             for stage in run.stages[1:]
         ]
