@@ -30,7 +30,7 @@ from benchmarks.first_call import measure_first_call
 from benchmarks.schema import FirstCall, Kernel, Result, Row, Times, write
 from benchmarks.workloads import WORKLOADS, Workload, build
 
-__all__ = ["main"]
+__all__ = ["GIB", "main", "versions_here"]
 
 PHASES = ("times", "first", "kernels")
 ROUNDS, BLOCK = 8, 5
@@ -273,7 +273,8 @@ def _measure(name: str, plan: Plan) -> list[Row]:
     return [lane.row(name) for lane in lanes]
 
 
-def _versions() -> dict[str, str]:
+def versions_here() -> dict[str, str]:
+    """Versions of what a measurement depends on."""
     found = {"python": platform.python_version()}
     for name in DISTRIBUTIONS:
         try:
@@ -328,7 +329,7 @@ def main(argv: Sequence[str] | None = None) -> Result:
                 device=torch.cuda.get_device_name() if plan.on_gpu else platform.machine(),
                 kind="cuda" if plan.on_gpu else "cpu",
                 tiny=plan.tiny,
-                versions=_versions(),
+                versions=versions_here(),
                 rows=tuple(rows),
             )
             write(result, arguments.out)

@@ -7,7 +7,19 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["FirstCall", "Kernel", "Result", "Row", "Times", "read", "write"]
+__all__ = [
+    "ArtifactResult",
+    "FirstCall",
+    "Kernel",
+    "LoraSwap",
+    "Package",
+    "Result",
+    "Row",
+    "Times",
+    "WeightLoading",
+    "read",
+    "write",
+]
 
 
 class _Record(BaseModel):
@@ -70,7 +82,69 @@ class Result(_Record):
     rows: tuple[Row, ...]
 
 
-def write(result: Result, path: Path) -> None:
+class Package(_Record):
+    """A compiled model in one file, loaded and called in a new process.
+
+    `load_seconds` is from the file to a callable with its weights on the device; `first_seconds` of
+    the first call; `error` as in a row, against eager in the model's own dtype.
+    """
+
+    kind: Literal["effcomp", "aotinductor"]
+    status: Literal["ok", "failed", "skipped"]
+    why: str = ""
+    build_seconds: float | None = None
+    file_gib: float | None = None
+    load_seconds: float | None = None
+    first_seconds: float | None = None
+    times: Times | None = None
+    error: float | None = None
+    compiled: tuple[str, ...] = ()  # remarks of the loader, on kernels it had to compile
+
+
+class WeightLoading(_Record):
+    """Bytes a second from a file in the page cache to the device; the best of so many rounds."""
+
+    gib: float
+    rounds: int
+    effcomp: float
+    safetensors: float
+
+
+class LoraSwap(_Record):
+    """Putting in an adapter: seconds until it is in, milliseconds of the call after it.
+
+    `first` keeps the weights that it changes, `next` replaces one adapter by another. `difference`
+    is the norm of the difference from a fresh compilation of the merged model over its norm.
+    """
+
+    weights: int
+    rank: int
+    first: float
+    next: float
+    removal: float
+    call_after: float
+    steady: float
+    difference: float
+    restored: bool
+
+
+class ArtifactResult(_Record):
+    """One run of `benchmarks.artifact`."""
+
+    schema_version: Literal[1] = 1
+    date: str
+    device: str
+    kind: Literal["cuda", "cpu"]
+    tiny: bool
+    versions: dict[str, str]
+    workload: str
+    built_with: dict[str, str]
+    packages: tuple[Package, ...]
+    loading: WeightLoading | None = None
+    lora: LoraSwap | None = None
+
+
+def write(result: Result | ArtifactResult, path: Path) -> None:
     """Write a run as JSON, without the fields that were not measured."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(result.model_dump_json(indent=1, exclude_defaults=True) + "\n")

@@ -1,17 +1,20 @@
 """`effcomp.explain`: what the compiler did to a model, as a report one can read."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from effcomp.api import backend, recording
+from effcomp.api import Compilation, backend, recording
 from effcomp.errors import FallbackWarning
+from effcomp.plan.cubin import Cubin
 from effcomp.report.schema import Report
-from effcomp.reporting import report_of, versions
+from effcomp.reporting import report_of, source_lines, versions
+from effcomp.runtime.kernels import build_cubins
+from effcomp.runtime.program import analyze
 
-__all__ = ["explain", "report_of"]
+__all__ = ["explain", "explain_call", "report_of"]
 
 
 def explain(
@@ -29,6 +32,16 @@ def explain(
     Nothing of the compile cache is read, so that every stage is there to be reported. Gradients are
     followed if they are enabled: the backward graph is then reported once it was compiled.
     """
+    return explain_call(model, args, kwargs, options)
+
+
+def explain_call(
+    model: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    options: Mapping[str, Any] | None = None,
+) -> Report:
+    """As `explain`, compiling with these options of the backend."""
     torch._dynamo.reset()  # pyright: ignore[reportPrivateUsage]
     with recording() as found:
         with torch._dynamo.utils.preserve_rng_state():  # pyright: ignore[reportPrivateImportUsage]
@@ -46,13 +59,24 @@ def explain(
             warnings.warn_explicit(
                 warning.message, warning.category, warning.filename, warning.lineno
             )
+    graphs = tuple(report_of(record, cubins=_cubins(record)) for record in found)
     return Report(
-        graphs=tuple(map(report_of, found)),
+        graphs=graphs,
         breaks=breaks,
         fallbacks=tuple(fallbacks),
         title=_title(model),
         versions=versions(),
+        sources=source_lines(graphs, model),
     )
+
+
+def _cubins(record: Compilation) -> tuple[Cubin, ...]:
+    """The kernels as they ran on a GPU: Triton's cache has them."""
+    executable = record.executable
+    if executable is None or executable.device.type != "cuda":
+        return ()
+    major, minor = torch.cuda.get_device_capability(executable.device)
+    return build_cubins(analyze(record.plan), major * 10 + minor)
 
 
 def _title(model: Callable[..., Any]) -> str:
@@ -63,7 +87,7 @@ def _title(model: Callable[..., Any]) -> str:
 
 
 def _breaks(
-    model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    model: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> tuple[str, ...]:
     output = torch._dynamo.explain(model)(*args, **kwargs)  # pyright: ignore[reportPrivateImportUsage]
     return tuple(

@@ -1,9 +1,12 @@
 """From a Compilation to its report: the only file that knows both."""
 
+import linecache
 import platform
+import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import PurePath
 
 import torch
 
@@ -11,7 +14,9 @@ from effcomp.compilation import Compilation
 from effcomp.ir import Graph, Op, print_graph
 from effcomp.ir.text import name_values, print_attr
 from effcomp.passes.grouping.sizes import TYPICAL_SIZE
+from effcomp.plan.cubin import Cubin
 from effcomp.plan.expressions import evaluate
+from effcomp.plan.resources import resources_of
 from effcomp.plan.schema import (
     CallStep,
     Cost,
@@ -35,16 +40,17 @@ from effcomp.report.schema import (
     ProgramReport,
     RefusalReport,
     Roofs,
+    SourceLines,
     StageReport,
     Unmodelled,
     ValueReport,
 )
-from effcomp.rewrite import Run
+from effcomp.rewrite import Run, Stage
 from effcomp.runtime.occupancy import occupancy
 from effcomp.runtime.program import touched
 from effcomp.target import Target
 
-__all__ = ["report_of", "versions"]
+__all__ = ["report_of", "source_lines", "versions"]
 
 _PRODUCTS = frozenset({"nn.linear", "tensor.matmul", "nn.attention", "nn.conv"})
 _PACKAGES = ("effcomp", "torch", "triton")
@@ -52,10 +58,13 @@ _PACKAGES = ("effcomp", "torch", "triton")
 Sizes = Mapping[str, int]
 
 
-def report_of(record: Compilation, sizes: Sizes | None = None) -> GraphReport:
+def report_of(
+    record: Compilation, sizes: Sizes | None = None, cubins: Sequence[Cubin] = ()
+) -> GraphReport:
     """What was done to one graph, for `sizes`: those it ran with last unless given.
 
-    A size that nothing has told is taken for 512, and named in `assumed`.
+    A size that nothing has told is taken for 512, and named in `assumed`. `cubins` are kernels of
+    the plan that have been compiled: they tell what they take of a processor.
     """
     plan, captured = record.plan, record.captured.graph
     known = sizes or (record.executable.last_sizes if record.executable else {})
@@ -74,20 +83,10 @@ def report_of(record: Compilation, sizes: Sizes | None = None) -> GraphReport:
         assumed=tuple(name for name in full if name not in known),
         modelled=sum(1 for _ in captured.ops) - sum(one.count for one in unmodelled),
         unmodelled=unmodelled,
-        stages=tuple(
-            StageReport(
-                stage.spec,
-                len(stage.graph.ops),
-                stage.changed,
-                stage.seconds,
-                dict(stage.counts),
-                print_graph(stage.graph),
-            )
-            for stage in stages
-        ),
+        stages=_stages(stages),
         program=_program(stages[-1].graph) if stages else ProgramReport((), (), ()),
         groups=_groups(plan, full, target),
-        kernels=_kernels(plan),
+        kernels=_kernels(plan, cubins),
         refusals=_refusals(record.run),
         matches=dict(record.run.counts) if record.run else {},
         notes=(*plan.notes, *(record.executable.notes if record.executable else ())),
@@ -109,10 +108,61 @@ def versions() -> dict[str, str]:
     return found
 
 
+def source_lines(graphs: Iterable[GraphReport], model: object) -> tuple[SourceLines, ...]:
+    """The lines of source that steps come from, where it is certain which file a line is in.
+
+    Programs name files without their folders. A name is looked up among the modules that are
+    loaded, those of the model's own package first; one that several files bear is left out.
+    """
+    wanted: dict[str, set[int]] = {}
+    for graph in graphs:
+        for group in graph.groups:
+            file, _, number = group.loc.rpartition(":")
+            if number.isdigit():
+                wanted.setdefault(file, set()).add(int(number))
+    package = _package(getattr(model, "__module__", None) or type(model).__module__)
+    found: list[SourceLines] = []
+    for file, numbers in sorted(wanted.items()):
+        if path := _path_of(file, package):
+            lines = {n: linecache.getline(path, n).strip() for n in sorted(numbers)}
+            found.append(SourceLines(file, {n: line for n, line in lines.items() if line}))
+    return tuple(found)
+
+
+def _path_of(file: str, package: str) -> str:
+    """The loaded source file of this name; empty if there is none, or more than one."""
+    own: set[str] = set()
+    others: set[str] = set()
+    for name, module in list(sys.modules.items()):
+        path = getattr(module, "__file__", None)
+        if path and PurePath(path).name == file:
+            (own if _package(name) == package else others).add(path)
+    candidates = own or others
+    return candidates.pop() if len(candidates) == 1 else ""
+
+
+def _package(module: str) -> str:
+    return module.partition(".")[0]
+
+
 def _unmodelled(graph: Graph) -> tuple[Unmodelled, ...]:
     calls = (op for op in graph.ops if op.name == "aten.call")
     counted = Counter((str(op.attrs["target"]), str(op.attrs.get("why", ""))) for op in calls)
     return tuple(Unmodelled(target, why, count) for (target, why), count in counted.items())
+
+
+def _stages(stages: Sequence[Stage]) -> tuple[StageReport, ...]:
+    return tuple(
+        StageReport(
+            stage.spec,
+            len(stage.graph.ops),
+            stage.changed,
+            stage.seconds,
+            dict(stage.counts),
+            print_graph(stage.graph) if stage.changed or i == 0 else "",
+        )
+        for i, stage in enumerate(stages)
+    )
 
 
 def _refusals(run: Run | None) -> tuple[RefusalReport, ...]:
@@ -211,12 +261,19 @@ def _is_half(plan: Plan, step: Step) -> bool:
     return any(plan.buffers[id].spec.dtype in ("bf16", "f16") for id in touched(step))
 
 
-def _kernels(plan: Plan) -> tuple[KernelReport, ...]:
+def _kernels(plan: Plan, cubins: Sequence[Cubin]) -> tuple[KernelReport, ...]:
     launches = Counter(step.kernel for step in plan.steps if not isinstance(step, CallStep))
-    return tuple(_kernel(kernel, launches[kernel.digest]) for kernel in plan.kernels)
+    compiled: dict[str, list[Cubin]] = {}
+    for cubin in cubins:
+        compiled.setdefault(cubin.facts.kernel, []).append(cubin)
+    return tuple(
+        _kernel(kernel, launches[kernel.digest], compiled.get(kernel.digest, ()))
+        for kernel in plan.kernels
+    )
 
 
-def _kernel(kernel: Kernel, launches: int) -> KernelReport:
+def _kernel(kernel: Kernel, launches: int, cubins: Sequence[Cubin]) -> KernelReport:
+    """A kernel, with the most that any of its specialisations takes."""
     if isinstance(kernel, TritonKernel):
         source = kernel.source
         options = {
@@ -227,7 +284,18 @@ def _kernel(kernel: Kernel, launches: int) -> KernelReport:
     else:
         source = "\n".join((*map(print_call, kernel.calls), f"return {_ids(kernel.outputs)}"))
         options = {"inputs": str(kernel.inputs)}
-    return KernelReport(kernel.digest, kernel.kind, kernel.function, source, options, launches)
+    stated = [found for cubin in cubins if (found := resources_of(cubin.code))]
+    return KernelReport(
+        digest=kernel.digest,
+        kind=kernel.kind,
+        function=kernel.function,
+        source=source,
+        options=options,
+        launches=launches,
+        registers=max((one.registers for one in stated), default=None),
+        stack_bytes=max((one.stack_bytes for one in stated), default=None),
+        shared_bytes=max((cubin.facts.shared for cubin in cubins), default=None),
+    )
 
 
 def _ids(ids: Sequence[int]) -> str:

@@ -1,5 +1,6 @@
 """`effcomp.compile`: export, capture, passes and plans for every target, gathered in one object."""
 
+import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -7,29 +8,23 @@ from typing import Any
 import torch
 from torch import nn
 from torch.export import ExportedProgram
-from torch.utils._pytree import tree_leaves
 
+from effcomp.ahead.planning import Planned, plan_model
 from effcomp.ahead.signature import signature_of
 from effcomp.ahead.weights import bind_weights
-from effcomp.api import Compilation, build_plan, device_of, pipeline_of, target_of
-from effcomp.capture import Captured, Role, decompose_exported, import_exported, snake_case
+from effcomp.compilation import Compilation
 from effcomp.config import Config
-from effcomp.errors import CaptureError, ConfigError
 from effcomp.ir import print_graph
 from effcomp.plan.container import Artifact, Stage
 from effcomp.plan.cubin import Cubin
 from effcomp.plan.manifest import Manifest, TargetEntry, Versions, Weights
-from effcomp.plan.schema import Plan
 from effcomp.runtime.kernels import build_cubins
 from effcomp.runtime.model import CompiledModel
 from effcomp.runtime.program import analyze
-from effcomp.target import Target
+from effcomp.runtime.weights import WeightStore
 from effcomp.version import __version__
 
-__all__ = ["compile"]
-
-# What torch.export raises for a model that it cannot trace.
-_REFUSALS = (RuntimeError, TypeError, ValueError, AssertionError, NotImplementedError, KeyError)
+__all__ = ["compile", "finish"]
 
 
 def compile(
@@ -52,21 +47,24 @@ def compile(
     Raises CaptureError for a model that cannot be exported, ConfigError and DeviceError for options
     and targets that do not exist.
     """
-    config = config if isinstance(config, Config) else Config.from_user(None, config)
-    if isinstance(targets, str):
-        raise ConfigError(f"targets are a list of names, such as [{targets!r}]")
-    program = decompose_exported(_export(model, args, kwargs, dynamic_shapes))
-    title = snake_case(type(model).__name__) if isinstance(model, nn.Module) else ""
-    captured = import_exported(program, title)
-    bindings, entries, tensors = bind_weights(program, captured)
-    device = _device(args, kwargs, tensors)
-    names = tuple(targets or ()) or ((config.target,) if config.target else ())
-    chosen = [target_of(name) for name in names] or [target_of(device)]
-    records = [_compile_for(target, captured, config) for target in dict.fromkeys(chosen)]
+    planned = plan_model(
+        model, args, kwargs, dynamic_shapes=dynamic_shapes, targets=targets, config=config
+    )
+    return finish(planned)
+
+
+def finish(planned: Planned, *, prepare: bool = True) -> CompiledModel:
+    """Compile the kernels for other machines, and gather everything in one object.
+
+    Without `prepare` what this machine needs to run it is left to the first call.
+    """
+    captured, config, records = planned.captured, planned.config, planned.records
+    bindings, entries, tensors = bind_weights(planned.program, captured)
+    cubins = {r.target.name: _cubins(r, config.progress) for r in records}
     manifest = Manifest(
-        name=captured.graph.name,
+        name=planned.name,
         versions=Versions(__version__, torch.__version__, _triton_version()),
-        signature=signature_of(program, captured, model),
+        signature=signature_of(planned.program, captured, planned.model),
         bindings=bindings,
         targets={r.target.name: TargetEntry(config.cuda_graphs, config.regions) for r in records},
         weights=Weights(entries),
@@ -75,60 +73,24 @@ def compile(
         manifest,
         {r.target.name: r.plan for r in records},
         {r.target.name: _stages(r) for r in records},
-        {r.target.name: _cubins(r.plan, r.target, config.progress) for r in records},
+        cubins,
+        planned.report().to_json(),
     )
-    return CompiledModel(artifact, tensors, device, progress=config.progress)
+    shared = {entry.tensor for entry in entries.values() if not entry.state}
+    store = WeightStore(entries, tensors, planned.device, shared)
+    return CompiledModel(artifact, store, progress=config.progress, prepare=prepare)
 
 
-def _export(
-    model: nn.Module | ExportedProgram,
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any] | None,
-    dynamic_shapes: Any,
-) -> ExportedProgram:
-    if isinstance(model, ExportedProgram):
-        if args or kwargs or dynamic_shapes is not None:
-            raise ConfigError("an exported program has its arguments already: pass it alone")
-        return model
-    if not isinstance(model, nn.Module):
-        raise ConfigError(
-            f"effcomp.compile takes a module or an exported program, not a {type(model).__name__}"
-        )
-    try:
-        with torch.no_grad():
-            return torch.export.export(
-                model, tuple(args), dict(kwargs or {}), dynamic_shapes=dynamic_shapes, strict=False
-            )
-    except _REFUSALS as error:
-        raise CaptureError(
-            f"torch.export cannot trace {type(model).__name__}: {error}\nMake the model exportable "
-            'with these arguments, or use torch.compile(model, backend="effcomp")'
-        ) from error
-
-
-def _device(
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any] | None,
-    tensors: Mapping[str, torch.Tensor],
-) -> torch.device:
-    leaves = tree_leaves((args, dict(kwargs or {})))
-    return device_of([*leaves, *tensors.values()])
-
-
-def _compile_for(target: Target, captured: Captured, config: Config) -> Compilation:
-    record = Compilation(captured.graph.name, Role.INFERENCE, target, captured, plan=None)  # pyright: ignore[reportArgumentType]
-    pipeline = pipeline_of(target, Role.INFERENCE, config)
-    record.plan = build_plan(captured.graph, target, pipeline, record)
-    return record
-
-
-def _cubins(plan: Plan | None, target: Target, progress: bool | None) -> tuple[Cubin, ...]:
+def _cubins(record: Compilation, progress: bool | None) -> tuple[Cubin, ...]:
     """The kernels of a GPU's plan and its prologue, compiled."""
-    if plan is None or target.kind != "cuda":
+    if record.target.kind != "cuda":
         return ()
-    own = build_cubins(analyze(plan), target.capability, progress)
-    found = (*own, *_cubins(plan.prologue, target, progress))
-    return tuple({cubin.facts.digest: cubin for cubin in found}.values())
+    start = time.perf_counter()
+    plans = (record.plan, record.plan.prologue)
+    programs = [analyze(plan) for plan in plans if plan is not None]
+    built = [c for p in programs for c in build_cubins(p, record.target.capability, progress)]
+    record.seconds["kernels"] = time.perf_counter() - start
+    return tuple({cubin.facts.digest: cubin for cubin in built}.values())
 
 
 def _stages(record: Compilation) -> tuple[Stage, ...]:

@@ -1,7 +1,7 @@
 """From an exported program's call to a signature: containers, constants, names and size ranges."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import sympy
@@ -28,7 +28,7 @@ from effcomp.plan.signature import (
     Tree,
 )
 
-__all__ = ["positional_names", "signature_of"]
+__all__ = ["example_sizes", "positional_names", "signature_of"]
 
 _PLAIN = (bool, int, float, str, type(None))
 
@@ -168,10 +168,25 @@ def _expr(dim: Dim) -> Expr:
     return dim if isinstance(dim, int) else print_dim(dim)
 
 
+def example_sizes(program: ExportedProgram, captured: Captured) -> dict[str, int]:
+    """The sizes of the arguments that a program was exported for."""
+    hints = {name: size.node.hint for name, size in _sizes(program, captured)}
+    return {name: int(hint) for name, hint in hints.items() if isinstance(hint, int)}
+
+
 def _ranges(program: ExportedProgram, captured: Captured) -> dict[str, SizeRange]:
     """What torch.export found, or was told, that sizes may be; by their names in the graph."""
     known: Mapping[Any, Any] = program.range_constraints
-    ranges: dict[str, SizeRange] = {}
+    found = {name: known.get(size.node.expr) for name, size in _sizes(program, captured)}
+    return {
+        name: SizeRange(int(limits.lower), _bound(limits.upper))
+        for name, limits in found.items()
+        if limits is not None
+    }
+
+
+def _sizes(program: ExportedProgram, captured: Captured) -> Iterator[tuple[str, torch.SymInt]]:
+    """Sizes by their names in the graph, and as torch traced them."""
     placeholders = {n.name: n for n in program.graph.find_nodes(op="placeholder")}
     params = iter(captured.graph.params)
     for spec in program.graph_signature.input_specs:
@@ -182,10 +197,7 @@ def _ranges(program: ExportedProgram, captured: Captured) -> dict[str, SizeRange
         sizes = traced.shape if isinstance(traced, torch.Tensor) else (traced,)
         for dim, size in zip(dims, sizes, strict=True):
             if isinstance(dim, sympy.Symbol) and isinstance(size, torch.SymInt):
-                found = known.get(size.node.expr)
-                if found is not None and dim.name not in ranges:
-                    ranges[dim.name] = SizeRange(int(found.lower), _bound(found.upper))
-    return ranges
+                yield dim.name, size
 
 
 def _bound(value: Any) -> int | None:

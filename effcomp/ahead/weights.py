@@ -59,7 +59,8 @@ def bind_weights(
         held = program.state_dict if spec.target in program.state_dict else program.constants
         tensor = held[spec.target]
         assert isinstance(tensor, torch.Tensor), "capture has refused every other object"
-        add(spec.target, tensor, _KINDS[spec.kind])
+        # What a module does not save is in no state dict: to others it is a constant.
+        add(spec.target, tensor, "constant" if spec.persistent is False else _KINDS[spec.kind])
     for number, tensor in enumerate(captured.constants):
         add(f"constant {number}", tensor, "constant")
     return tuple(bindings), entries, tensors

@@ -19,8 +19,25 @@ RESULTS = frozenset({OutputKind.USER_OUTPUT})
 
 
 def decompose_exported(program: ExportedProgram) -> ExportedProgram:
-    """The program in the operators that the importer knows. Its signature may have grown."""
-    return program.run_decompositions(export_decompositions())
+    """The program in the operators that the importer knows. Its signature may have grown.
+
+    Tensors that a module holds without having registered them (a static cache in an attribute)
+    count as buffers: only those may be written. Raises CaptureError where torch cannot.
+    """
+    constants = [
+        spec
+        for spec in program.graph_signature.input_specs
+        if spec.kind is InputKind.CONSTANT_TENSOR
+    ]
+    try:
+        for spec in constants:
+            spec.kind, spec.persistent = InputKind.BUFFER, False
+        return program.run_decompositions(export_decompositions())
+    except (RuntimeError, TypeError, ValueError, AssertionError) as error:
+        raise CaptureError(f"torch.export cannot decompose the program: {error}") from error
+    finally:
+        for spec in constants:
+            spec.kind, spec.persistent = InputKind.CONSTANT_TENSOR, None
 
 
 def capture_exported(program: ExportedProgram) -> Captured:

@@ -4,13 +4,18 @@ from typing import Annotated
 
 import typer
 
-from effcomp import __version__
+from effcomp.cli.bench import bench
 from effcomp.cli.command import command
+from effcomp.cli.compile import compile
 from effcomp.cli.doctor import doctor
 from effcomp.cli.exits import ExitCode
+from effcomp.cli.explain import explain
+from effcomp.cli.inspect import inspect
 from effcomp.cli.ops import ops
 from effcomp.cli.opt import opt
 from effcomp.cli.passes import passes
+from effcomp.cli.run import run
+from effcomp.version import __version__
 
 __all__ = ["app"]
 
@@ -26,13 +31,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_WORK_ON_GRAPHS = "Look at the compiler"
-_ABOUT = "About this installation"
-
-app.command(rich_help_panel=_WORK_ON_GRAPHS)(command(opt))
-app.command(rich_help_panel=_WORK_ON_GRAPHS)(command(passes))
-app.command(rich_help_panel=_WORK_ON_GRAPHS)(command(ops))
-app.command(rich_help_panel=_ABOUT)(command(doctor))
+for panel, commands in {
+    "Compile and run": (compile, run, inspect, bench),
+    "Look at the compiler": (explain, opt, passes, ops),
+    "About this installation": (doctor,),
+}.items():
+    for one in commands:
+        app.command(rich_help_panel=panel)(command(one))
 
 
 def _show_version(wanted: bool) -> None:

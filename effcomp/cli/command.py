@@ -94,8 +94,10 @@ def _message(error: BaseException, code: ExitCode) -> str:
 
 @contextmanager
 def _shown_warnings() -> Iterator[None]:
-    """Warnings of effcomp's as messages; those of other libraries stay as Python shows them."""
+    """Warnings of effcomp's as messages, and none for the authors of other libraries."""
     with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
         default = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:

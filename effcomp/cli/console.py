@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +11,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["err", "note", "out", "print_json", "size_text", "table", "write_text"]
+__all__ = [
+    "err",
+    "note",
+    "out",
+    "pairs",
+    "print_json",
+    "size_text",
+    "status",
+    "table",
+    "write_text",
+]
 
 _PIPED_WIDTH = 160  # a pipe has no width: tables are not cut at eighty columns there
 
@@ -35,6 +46,16 @@ def note(message: str, kind: Literal["", "note", "warning", "error"] = "") -> No
     colour = {"error": "bold red", "warning": "bold yellow", "note": "bold cyan"}.get(kind, "")
     text = Text.assemble((f"{kind}: " if kind else "", colour), message)
     err().print(text, soft_wrap=True)
+
+
+@contextmanager
+def status(what: str) -> Iterator[None]:
+    """Show on a terminal what is going on, while it goes on."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    with err().status(what):
+        yield
 
 
 def print_json(data: Any) -> None:

@@ -9,6 +9,7 @@ from effcomp.errors import (
     EffcompError,
     KernelError,
     LoweringError,
+    MlirError,
     PassError,
     VerifyError,
 )
@@ -62,6 +63,7 @@ _CODES: tuple[tuple[type[Exception], ExitCode], ...] = (
     (PassError, ExitCode.COMPILE),
     (LoweringError, ExitCode.COMPILE),
     (KernelError, ExitCode.COMPILE),
+    (MlirError, ExitCode.COMPILE),
     (EffcompError, ExitCode.INPUT),
     (OSError, ExitCode.INPUT),
     (KeyboardInterrupt, ExitCode.INTERRUPTED),  # pyright: ignore[reportAssignmentType]

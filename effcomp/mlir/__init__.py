@@ -5,6 +5,6 @@ graph's params in order; its results are what the graph leaves in the params tha
 order of params, and then the graph's outputs. Groups are written as the ops they hold.
 """
 
-from effcomp.mlir.export import DIALECTS, Dialect, export, export_model
+from effcomp.mlir.driver import DIALECTS, Dialect, dialects_of, export, export_model
 
-__all__ = ["DIALECTS", "Dialect", "export", "export_model"]
+__all__ = ["DIALECTS", "Dialect", "dialects_of", "export", "export_model"]

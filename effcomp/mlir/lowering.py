@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch_mlir import ir
 from torch_mlir.dialects import torch as torch_dialect
@@ -51,20 +50,34 @@ def lower(module: torch.fx.GraphModule, dialect: str) -> str:
             try:
                 PassManager.parse(f"builtin.module({pipeline})").run(importer.module_op)
             except ir.MLIRError as error:
-                raise MlirError(_reason(error)) from None
+                raise MlirError(_reason(error, module)) from None
     return importer.module_op.get_asm(enable_debug_info=True)
+
+
+def takes(module: torch.fx.GraphModule, dialect: str) -> bool:
+    """Whether a dialect has a form for everything in the traced graph."""
+    try:
+        lower(module, dialect)
+    except MlirError:
+        return False
+    return True
 
 
 class _NodeImporter(GraphNodeImporter):
     """torch-mlir's importer of nodes, with errors that name the node."""
 
+    def _import_argument(self, loc: Any, arg: Any, expected_jit_type: Any = None) -> ir.Value:
+        # torch-mlir asks for a constant by another key than it keeps it by: a second reader fails.
+        if isinstance(arg, torch.fx.Node) and arg.op == "get_attr" and (arg, 0) in self._v:
+            return self.resolve_node_value(arg)
+        return super()._import_argument(loc, arg, expected_jit_type)
+
     def _import_torch_op_overload(self, loc: Any, node: Any, concrete_target: Any = None) -> None:
         try:
             super()._import_torch_op_overload(loc, node, concrete_target)
-        except (RuntimeError, TypeError, ValueError, LookupError, AssertionError) as error:
-            raise MlirError(
-                f"{node.target} at {_place(loc)} cannot be imported: {error}"
-            ) from error
+        except _REFUSALS as error:
+            reason = f"torch-mlir cannot import it: {_first_line(error)}"
+            raise MlirError(f"{node.target} at {_place(loc)}: {reason}") from error
 
 
 class _Literals(FxImporterHooks):
@@ -76,7 +89,7 @@ class _Literals(FxImporterHooks):
         held = literal.detach().cpu().contiguous()
         element = gni._cc.dtype_to_type(held.dtype)
         attribute = ir.DenseResourceElementsAttr.get_from_buffer(
-            held.reshape(-1).view(torch.uint8).numpy().view(np.uint8),
+            held.reshape(-1).view(torch.uint8).numpy(),
             "weight",
             ir.RankedTensorType.get(tuple(held.shape), element),
         )
@@ -86,17 +99,27 @@ class _Literals(FxImporterHooks):
         ).result
 
 
-def _reason(error: ir.MLIRError) -> str:
+def _reason(error: ir.MLIRError, module: torch.fx.GraphModule) -> str:
     """What went wrong first: the op, its source line, and torch-mlir's words."""
     if not error.error_diagnostics:
         return str(error)
     first = error.error_diagnostics[0]
+    place = _place(first.location)
     called = re.search(r'name = "torch\.([\w.]+)"', first.message)
-    quoted = re.search(r"'([\w.]+)'", first.message)
+    quoted = re.search(r"'torch\.([\w.]+)'", first.message)
     named = called or quoted
-    what = named.group(1).removeprefix("torch.") if named else "an op"
+    what = named.group(1) if named else "an op"
+    if named is None or what.startswith(("constant.", "prim.")):  # its reader is what was refused
+        what = ", ".join(_calls_at(place, module)) or what
     said = first.message.partition(": %")[0].partition("\n")[0]
-    return f"{what} at {_place(first.location)}: {said}"
+    return f"{what} at {place}: {said}"
+
+
+def _calls_at(place: str, module: torch.fx.GraphModule) -> dict[str, None]:
+    """The distinct calls of one source line."""
+    file, _, line = place.rpartition(":")
+    where = f'File "{file}", line {line},'
+    return {str(n.target): None for n in module.graph.nodes if where in (n.stack_trace or "")}
 
 
 def _first_line(error: Exception) -> str:

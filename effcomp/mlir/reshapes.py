@@ -4,7 +4,7 @@ Of [?, ?, 8] viewed as [?, 8] it pairs the first sizes and has the second be 1. 
 joined is known here, and said by a `prims.collapse` for each group of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sympy
@@ -32,7 +32,7 @@ def _spell_out(node: torch.fx.Node) -> None:
     before, after = source.meta["val"].shape, node.meta["val"].shape
     if not any(isinstance(size, torch.SymInt) for size in (*before, *after)):
         return
-    groups = list(_groups(before, after))
+    groups = _groups(before, after)
     for old, _ in reversed(groups):  # from the back: positions in front stay what they are
         if len(old) > 1:
             source = _collapse(node, source, old[0], old[-1])
@@ -53,17 +53,22 @@ def _collapse(node: torch.fx.Node, source: torch.fx.Node, start: int, end: int) 
 
 def _groups(before: Sequence[Any], after: Sequence[Any]) -> list[Group]:
     """The smallest groups of neighbouring dims that hold as many elements before as after."""
+    exprs = [list(map(_expr, before)), list(map(_expr, after))]
+    symbols = sorted({s for side in exprs for e in side for s in e.free_symbols}, key=str)
+    # A number for every size says which side is to be joined next.
+    numbers = {s: 64 * sympy.prime(n) for n, s in enumerate(symbols, 3)}
     groups: list[Group] = []
     i = j = 0
     while i < len(before) and j < len(after):
         first, start = i, j
-        left, right = before[i], after[j]
+        left, right = exprs[0][i], exprs[1][j]
         i, j = i + 1, j + 1
-        while not _same(left, right):
-            if (_hint(left) < _hint(right) and i < len(before)) or j == len(after):
-                left, i = left * before[i], i + 1
+        while not _same(left, right, numbers) and (i < len(before) or j < len(after)):
+            behind = left.subs(numbers) < right.subs(numbers)
+            if (behind and i < len(before)) or j == len(after):
+                left, i = left * exprs[0][i], i + 1
             else:
-                right, j = right * after[j], j + 1
+                right, j = right * exprs[1][j], j + 1
         groups.append((range(first, i), range(start, j)))
     if groups:  # what is left are sizes of 1
         old, new = groups[-1]
@@ -71,17 +76,10 @@ def _groups(before: Sequence[Any], after: Sequence[Any]) -> list[Group]:
     return groups
 
 
-def _hint(size: Any) -> int:
-    """What stands for a size while tracing."""
-    return size.node.hint if isinstance(size, torch.SymInt) else size
-
-
-def _same(a: Any, b: Any) -> bool:
-    """Whether sizes are equal; roundings that torch cannot see through are believed to be."""
-    if _hint(a) != _hint(b):
-        return False
-    apart = sympy.expand(_expr(a) - _expr(b))
-    return apart == 0 or apart.has(sympy.Function)
+def _same(a: sympy.Expr, b: sympy.Expr, numbers: Mapping[sympy.Symbol, int]) -> bool:
+    """Whether sizes are equal; of roundings that sympy cannot see through the numbers decide."""
+    apart = sympy.expand(a - b)
+    return apart == 0 or (apart.has(sympy.Function) and apart.subs(numbers) == 0)
 
 
 def _expr(size: Any) -> sympy.Expr:

@@ -5,7 +5,6 @@ from typing import Any
 
 import sympy
 import torch
-from torch import Tensor
 from torch._dynamo.source import ConstantSource
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch._subclasses.functional_tensor import FunctionalTensorMode, dispatch_functionalize
@@ -17,10 +16,11 @@ from effcomp.dtypes import DTYPES
 from effcomp.errors import MlirError
 from effcomp.ir import Dim, Graph, SizeType, Type, print_dim
 from effcomp.ir.dims import free_sizes
+from effcomp.mlir.decompositions import DECOMPOSITIONS
 from effcomp.mlir.reshapes import spell_out_reshapes
 from effcomp.reference.fx import size_value, to_fx
 
-Decompositions = Mapping[Any, Callable[..., Any]]
+Table = Mapping[Any, Callable[..., Any]]
 
 # Stand-ins for sizes while tracing are these times different primes, so that no two sizes are taken
 # for one. Large even ones first: what a model halves comes out even. If an op refuses, small ones:
@@ -28,14 +28,14 @@ Decompositions = Mapping[Any, Callable[..., Any]]
 _STEPS = (64, 2)
 
 
-def trace(graph: Graph, decompositions: Decompositions) -> torch.fx.GraphModule:
+def trace(graph: Graph, decompositions: Table) -> torch.fx.GraphModule:
     """A graph that writes nothing, without bodies and composite calls. Raises MlirError.
 
     A node's `meta` holds the type of its value ("val") and its line ("stack_trace").
     """
     module = to_fx(graph)
     names = sorted(free_sizes(d for param in graph.params for d in _dims(param.type)))
-    table = {**decompositions, torch.ops.aten.empty_strided.default: _without_strides}
+    table = {**decompositions, **DECOMPOSITIONS}
     refused: MlirError | None = None
     for step in _STEPS if names else _STEPS[:1]:
         try:
@@ -55,7 +55,7 @@ def _trace(
     graph: Graph,
     names: Sequence[str],
     step: int,
-    table: Decompositions,
+    table: Table,
 ) -> torch.fx.GraphModule:
     environment = ShapeEnv()
     sizes = {
@@ -79,12 +79,6 @@ def _trace(
                 "capture the model with this size fixed"
             )
     return traced
-
-
-def _without_strides(size: Sequence[Any], stride: Sequence[Any], **kwargs: Any) -> Tensor:
-    """empty_strided(size, stride) => empty(size): a tensor of MLIR has no strides."""
-    del stride
-    return torch.empty(size, **kwargs)
 
 
 def _dims(declared: Type) -> Sequence[Dim]:
@@ -116,6 +110,8 @@ def _stand_in(declared: Type, sizes: Mapping[str, torch.SymInt]) -> Any:
 
 class _Interpreter(torch.fx.Interpreter):
     """Runs call after call; an error names the op that the call was emitted for."""
+
+    extra_traceback = False  # torch's own text for errors, which replaces the first line
 
     def run_node(self, n: torch.fx.Node) -> Any:
         try:

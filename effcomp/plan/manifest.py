@@ -68,7 +68,8 @@ Binding = Annotated[FromCall | FromWeight, Field(discriminator="kind")]
 class WeightEntry:
     """One name of the model's state: dtype, shape and strides that plans expect.
 
-    `tensor` names the stored tensor: tied weights share one. `state`: calls write to it.
+    `tensor` names the stored tensor: tied weights share one. A constant is in no state dict.
+    `state`: calls write to it.
     """
 
     dtype: str

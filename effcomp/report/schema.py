@@ -4,8 +4,9 @@ Bytes, FLOPs and seconds are of one call with the sizes in `GraphReport.sizes`.
 """
 
 import functools
-from collections.abc import Mapping
-from dataclasses import field
+from collections.abc import Mapping, Sequence
+from dataclasses import field, replace
+from pathlib import Path
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -55,7 +56,10 @@ class ProgramReport:
 
 @dataclass(frozen=True, config=_STRICT)
 class StageReport:
-    """The program after one pass, as text; `ops` counts its ops, `counts` the rules applied."""
+    """The program after one pass, as text: empty where the pass changed nothing.
+
+    `ops` counts its ops, `counts` how often each rule applied.
+    """
 
     spec: str
     ops: int
@@ -137,7 +141,11 @@ class GroupReport:
 
 @dataclass(frozen=True, config=_STRICT)
 class KernelReport:
-    """One distinct kernel. Registers a thread and shared bytes a block, where it was compiled."""
+    """One distinct kernel; what it takes of a processor, where it was compiled.
+
+    Registers and stack are a thread's (a stack holds what did not fit into registers), shared
+    memory is a block's.
+    """
 
     digest: str
     kind: str  # "triton" or "region"
@@ -146,7 +154,7 @@ class KernelReport:
     options: Mapping[str, str]
     launches: int
     registers: int | None = None
-    spills: int | None = None
+    stack_bytes: int | None = None
     shared_bytes: int | None = None
 
 
@@ -220,6 +228,11 @@ class GraphReport:
         """Ops captured, modelled or not."""
         return self.modelled + sum(one.count for one in self.unmodelled)
 
+    def with_times(self, seconds: Sequence[float]) -> "GraphReport":
+        """The report with a measured time for each step."""
+        timed = zip(self.groups, seconds, strict=True)
+        return replace(self, groups=tuple(replace(group, measured=s) for group, s in timed))
+
 
 @dataclass(frozen=True, config=_STRICT)
 class SourceLines:
@@ -249,6 +262,11 @@ class Report:
 
         return report_text(self)
 
+    def with_times(self, target: str, seconds: Sequence[float]) -> "Report":
+        """The report with a measured time for each step of the graph for `target`."""
+        graphs = (g.with_times(seconds) if g.target == target else g for g in self.graphs)
+        return replace(self, graphs=tuple(graphs))
+
     def to_json(self) -> str:
         """The report as JSON; equal reports give equal text."""
         return _adapter().dump_json(self).decode()
@@ -267,6 +285,28 @@ class Report:
                 f"the report has version {report.version}; this effcomp reads {REPORT_VERSION}"
             )
         return report
+
+    def to_html(self, path: str | Path) -> Path:
+        """Write the report as one page that needs nothing else. Raises ReportError."""
+        from effcomp.report.html import render
+
+        return _write(Path(path), render(self))
+
+    def to_model_explorer(self, path: str | Path) -> Path:
+        """Write the programs as Model Explorer's JSON graphs. Raises ReportError."""
+        import json
+
+        from effcomp.report.model_explorer import export
+
+        return _write(Path(path), json.dumps(export(self), indent=1))
+
+
+def _write(path: Path, text: str) -> Path:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ReportError(f"cannot write the report to {path}: {error.strerror}") from error
+    return path
 
 
 @functools.cache

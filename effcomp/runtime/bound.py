@@ -32,6 +32,7 @@ from effcomp.runtime.dtypes import dtype_named
 from effcomp.runtime.memory import Span, extent, place_spans
 from effcomp.runtime.notes import Notes
 from effcomp.runtime.ports import ALIGNMENT
+from effcomp.runtime.profiling import Stopwatch
 from effcomp.runtime.program import Program
 from effcomp.runtime.workspace import Workspace
 
@@ -134,7 +135,10 @@ class Machine:
 
 @dataclass(slots=True)
 class Bound:
-    """A program for one set of sizes and one arena. `run` fills slots made by `slots`."""
+    """A program for one set of sizes and one arena.
+
+    `steps` are the places of the plan's steps among the actions; the others make and drop tensors.
+    """
 
     program: Program
     sizes: Mapping[str, int]
@@ -142,17 +146,37 @@ class Bound:
     template: Slots
     inputs: tuple[tuple[int, int], ...]  # (buffer, port)
     actions: tuple[Action, ...]
+    steps: tuple[int, ...]
     arena_bytes: int
     peak_bytes: int
 
     def run(self, args: list[Any]) -> list[Any]:
         """Run the steps on checked arguments, emptying their list. Returns the outputs."""
+        slots = self._enter(args)
+        for action in self.actions:
+            action(slots)
+        return self._leave(slots)
+
+    def run_timed(self, args: list[Any], watch: Stopwatch) -> list[Any]:
+        """`run`, with a mark before and after each step."""
+        slots = self._enter(args)
+        timed = frozenset(self.steps)
+        for index, action in enumerate(self.actions):
+            if index in timed:
+                watch.mark()
+            action(slots)
+            if index in timed:
+                watch.mark()
+        return self._leave(slots)
+
+    def _enter(self, args: list[Any]) -> Slots:
         slots = self.template.copy()
         for buffer, port in self.inputs:
             slots[buffer] = args[port]
         args.clear()
-        for action in self.actions:
-            action(slots)
+        return slots
+
+    def _leave(self, slots: Slots) -> list[Any]:
         return [self._output(ref.buffer, ref.size, slots) for ref in self.program.plan.outputs]
 
     def _output(self, buffer: int | None, size: Any, slots: Slots) -> Any:
@@ -193,7 +217,7 @@ def bind(
     template: Slots = [None] * len(plan.buffers)
     for id in range(len(plan.buffers)):
         _place(id, program, layouts, sizes, constants, offsets, workspace.base, template)
-    binder = _Binder(program, machine, sizes, layouts, template)
+    actions, steps = _Binder(program, machine, sizes, layouts, template).actions()
     return Bound(
         program=program,
         sizes=sizes,
@@ -204,7 +228,8 @@ def bind(
             for id, buffer in enumerate(plan.buffers)
             if isinstance(buffer.place, InputPlace)
         ),
-        actions=binder.actions(),
+        actions=actions,
+        steps=steps,
         arena_bytes=total,
         peak_bytes=total + _fresh_bytes(program, layouts),
     )
@@ -308,9 +333,13 @@ class _Binder:
         self.layouts, self.template = layouts, template
         self.plan = program.plan
 
-    def actions(self) -> tuple[Action, ...]:
-        """The steps in order, with what has to be made before and can be dropped after each."""
+    def actions(self) -> tuple[tuple[Action, ...], tuple[int, ...]]:
+        """The steps in order, with what has to be made before and can be dropped after each.
+
+        Beside the actions, the places of the steps among them.
+        """
         out: list[Action] = []
+        places: list[int] = []
         for index, step in enumerate(self.plan.steps):
             made = self.program.create[index]
             adoptable = frozenset[int]()
@@ -318,10 +347,11 @@ class _Binder:
                 # What a region fills first it may as well bring along.
                 adoptable = self._adoptable(step, made)
             out += [self._create(id) for id in made if id not in adoptable]
+            places.append(len(out))
             out.append(self._step(index, step, adoptable))
             if dropped := self.program.drop[index]:
                 out.append(_drop(dropped))
-        return (*out, *map(self._create, self.program.create[-1]))
+        return (*out, *map(self._create, self.program.create[-1])), tuple(places)
 
     def _adoptable(self, step: RunRegion, made: Sequence[int]) -> frozenset[int]:
         """Outputs of a region that nothing has touched before, directly or through a view."""

@@ -54,14 +54,23 @@ def out_operator(step: CallStep) -> tuple[torch._ops.OpOverload, tuple[str, ...]
     return found, names
 
 
+# Operators composed of others whose result is always new memory: it is computed.
+_COMPUTED = frozenset(
+    f"aten.{name}"
+    for name in ("linear.default", "matmul.default", "scaled_dot_product_attention.default")
+)
+
+
 @functools.cache
 def may_alias(target: str) -> bool:
     """Whether a result of the operator may share memory with an argument.
 
     Schemas of operators that torch composes from others need not say so (`dropout` in evaluation
-    returns its argument), hence all of those may.
+    returns its argument), hence all of those may, but for the few that are known to compute.
     """
     found = operator(target)
+    if target in _COMPUTED:
+        return False
     if any(r.alias_info is not None for r in found._schema.returns):
         return True
     return torch._C._dispatch_has_kernel_for_dispatch_key(found.name(), "CompositeImplicitAutograd")

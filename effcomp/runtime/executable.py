@@ -13,6 +13,7 @@ from effcomp.plan.schema import Plan
 from effcomp.runtime.bound import Bound, Machine, bind, memory_needed
 from effcomp.runtime.graphs import Graphs
 from effcomp.runtime.ports import Expectation, admit, expect, read_sizes
+from effcomp.runtime.profiling import Stopwatch, active_times
 from effcomp.runtime.program import Program
 from effcomp.runtime.prologue import Prologue
 from effcomp.runtime.workspace import Workspace, Workspaces
@@ -56,6 +57,11 @@ class Executable:
         self._lock = threading.RLock()
 
     @property
+    def device(self) -> torch.device:
+        """What the plan runs on."""
+        return self._machine.device
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What ran otherwise than the plan asked for, each remark with its count."""
         return self._machine.notes.lines()
@@ -95,7 +101,7 @@ class Executable:
         if self._prologue is not None and self._prologue.update(given):
             self._forget()
         try:
-            outputs = self._replay(key, sizes, given)
+            outputs = self._replay(key, sizes, given) if active_times() is None else None
             if outputs is None:
                 outputs = self._run(key, sizes, given)
         except RuntimeError as error:  # torch.OutOfMemoryError is one
@@ -117,7 +123,13 @@ class Executable:
                 entries = workspace.bound.setdefault(self._bindings, OrderedDict())
             _keep(entries, key, bound)
             self.peak_bytes = bound.peak_bytes
-            return bound.run(args)
+            times = active_times()
+            if times is None:
+                return bound.run(args)
+            watch = Stopwatch(self._machine.device)
+            outputs = bound.run_timed(args, watch)
+            times[self] = watch.seconds()
+            return outputs
         finally:
             self._workspaces.give_back(workspace)
 

@@ -36,6 +36,9 @@ _MOST_GRAPHS = 16
 _MOST_CAPTURES = 4
 """Captures for one set of sizes before moving addresses are taken as a habit of the caller's."""
 
+_CALL_SECONDS = 12e-6
+"""What starting a torch operator takes on the host: dispatch, allocation, choosing a kernel."""
+
 _UNSAFE_TAGS = ("cudagraph_unsafe", "data_dependent_output", "dynamic_output_shape")
 
 Run = Callable[[list[Any]], list[Any]]
@@ -314,10 +317,11 @@ def _drops_nothing(call: AtenCall) -> bool:
 def why_not_replay(plan: Plan, sizes: Mapping[str, int]) -> str | None:
     """Why replaying does not pay for these sizes; None where it does.
 
-    Starting n steps takes n launch times. Behind steps that compute much longer they do not show;
-    from a quarter of the time on, the gaps between kernels do, and the wait for the first of them
-    where a caller reads each result before the next call (decoding). Replaying saves most of that,
-    and costs memory, and copying arguments and results: bandwidth, and a launch each.
+    Starting a kernel takes a launch time, a torch operator several. Behind steps that compute much
+    longer they do not show; from a quarter of the time on, the gaps between kernels do, and the
+    wait for the first of them where a caller reads each result before the next call (decoding), or
+    where the host is held up. Replaying saves most of that, and costs memory, and copying arguments
+    and results: bandwidth, and an operator each.
     """
     target = TARGETS.get(plan.target)
     if target is None or len(plan.costs) != len(plan.steps):
@@ -329,11 +333,12 @@ def why_not_replay(plan: Plan, sizes: Mapping[str, int]) -> str | None:
         )
         for cost in plan.costs
     )
-    launching = len(plan.steps) * target.launch_seconds
+    calls = sum(isinstance(step, CallStep) for step in plan.steps)
+    launching = (len(plan.steps) - calls) * target.launch_seconds + calls * _CALL_SECONDS
     copied = [p.spec for p in plan.ports if p.spec is not None and not (p.weight or p.mutated)]
     copied += [plan.buffers[ref.buffer].spec for ref in plan.outputs if ref.buffer is not None]
     copying = 2 * sum(_nbytes(spec, sizes) for spec in copied) / target.bandwidth
-    copying += 2 * target.launch_seconds
+    copying += 3 * _CALL_SECONDS  # copying in, replaying, copying out
     saved = max(launching - busy, launching / 4)
     if launching > busy / 4 and saved > copying:
         return None

@@ -30,6 +30,7 @@ class MappedFile:
     header: Header
     memory: mmap.mmap
     start: int  # of the data, in the mapping
+    size: int
 
     @classmethod
     def open(cls, path: pathlib.Path, region: Region | None = None) -> "MappedFile":
@@ -47,7 +48,7 @@ class MappedFile:
         header = parse_header(text, region.size - 8 - length, str(path))
         if len(memory) < region.offset + region.size:
             raise ArtifactError(f"{path} is cut off: the weights reach beyond its end")
-        return cls(path, header, memory, region.offset + header.start)
+        return cls(path, header, memory, region.offset + header.start, region.size)
 
     def tensor(self, place: TensorPlace) -> torch.Tensor:
         """A tensor over the mapped pages."""

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from effcomp.cli.sources import Source, resolve
 from effcomp.cli.tensor_files import flatten, nested, read_tensors, write_tensors
 from effcomp.errors import ConfigError, EffcompError, SourceError
-from tests.cli.calling import ROOT
+from tests.cli.calling import ROOT, succeed
 from tests.models.zoo import ZOO
 
 FACTORIES = """\
@@ -137,6 +137,25 @@ def test_a_folder_of_transformers(name: str, tmp_path: Path) -> None:
     sizes = {"tokens": 8} if name in ("llama", "bert", "t5", "clip") else {}
     source = resolve(None, f"transformers:{tmp_path}", sizes=sizes)
     assert run(source) is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "library", "args"),
+    [
+        ("flux", "diffusers", ("height=4", "width=4", "text=6", "hidden_states:1,img_ids:0=4..64")),
+        ("llama", "transformers", ("tokens=8", "input_ids:1=2..32")),
+    ],
+)
+def test_a_folder_is_planned_with_changing_sizes(
+    name: str, library: str, args: tuple[str, ...], tmp_path: Path
+) -> None:
+    ZOO[name].build().save_pretrained(tmp_path)  # pyright: ignore[reportCallIssue]
+    *sizes, dynamic = args
+    given = [text for size in sizes for text in ("--size", size)]
+    source = ("--from", f"{library}:{tmp_path}", *given, "--dynamic", dynamic)
+    (one,) = succeed("compile", *source, "--dry-run", "--json").data["targets"]
+    assert one["coverage"]["calls"] == []
+    assert one["sizes"]
 
 
 def test_a_component_of_a_pipeline(tmp_path: Path) -> None:

@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
-import effcomp
+from effcomp.api import Compilation
 from effcomp.errors import ReportError
 from effcomp.report.schema import Report
+from effcomp.reporting import report_of
+from effcomp.runtime.kernels import build_cubins
+from effcomp.runtime.program import analyze
+from tests.report.stacked import BLOCKS
 
 
-@pytest.fixture(scope="module")
-def report() -> Report:
-    model = nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.LayerNorm(16), nn.Linear(16, 4))
-    with torch.no_grad():
-        return effcomp.explain(model, torch.randn(3, 8))
+def test_json_gives_the_same_report_back(cpu_report: Report) -> None:
+    assert Report.from_json(cpu_report.to_json()) == cpu_report
 
 
-def test_json_gives_the_same_report_back(report: Report) -> None:
-    assert Report.from_json(report.to_json()) == report
-
-
-def test_a_report_says_what_ran(report: Report) -> None:
-    (graph,) = report.graphs
-    assert report.title == "Sequential"
-    assert report.versions["torch"] == torch.__version__
-    assert graph.total == graph.modelled == 4
+def test_a_report_says_what_ran(cpu_report: Report) -> None:
+    (graph,) = cpu_report.graphs
+    assert cpu_report.title == "Stack"
+    assert cpu_report.versions["torch"] == torch.__version__
+    assert graph.total == graph.modelled > 20
     assert graph.stages[0].spec == "captured"
     assert graph.stages[0].text.startswith(f"graph @{graph.name}(")
     named = {kernel.digest for kernel in graph.kernels}
@@ -39,8 +38,8 @@ def test_a_report_says_what_ran(report: Report) -> None:
         assert graph.program.ops[group.op].loc == group.loc
 
 
-def test_every_value_an_op_reads_is_defined_above(report: Report) -> None:
-    program = report.graphs[0].program
+def test_every_value_an_op_reads_is_defined_above(cpu_report: Report) -> None:
+    program = cpu_report.graphs[0].program
     known = {value.name for value in program.params}
     for op in program.ops:
         assert known.issuperset(op.reads)
@@ -48,11 +47,12 @@ def test_every_value_an_op_reads_is_defined_above(report: Report) -> None:
     assert known.issuperset(program.outputs)
 
 
-def test_memory_fits_what_a_call_is_said_to_need(report: Report) -> None:
-    (graph,) = report.graphs
+def test_memory_fits_what_a_call_is_said_to_need(cpu_report: Report) -> None:
+    (graph,) = cpu_report.graphs
     memory = graph.memory
-    assert memory.weight_bytes == 4 * (8 * 16 + 16 + 16 + 16 + 16 * 4 + 4)
-    assert memory.input_bytes == 4 * 3 * 8
+    block = 2 * 16 + 16 * 32 + 32 + 32 * 16 + 16
+    assert memory.weight_bytes == 4 * (BLOCKS * block + 16 * 4 + 4)
+    assert memory.input_bytes == 4 * 3 * 16
     for held in memory.holdings:
         assert 0 <= held.first <= held.last <= len(graph.groups)
         if held.offset is not None:
@@ -73,8 +73,51 @@ def test_what_is_no_report_is_refused(text: str, message: str) -> None:
         Report.from_json(text)
 
 
-def test_another_version_is_refused(report: Report) -> None:
-    data = json.loads(report.to_json())
+def test_another_version_is_refused(cpu_report: Report) -> None:
+    data = json.loads(cpu_report.to_json())
     data["version"] = 99
     with pytest.raises(ReportError, match="the report has version 99"):
         Report.from_json(json.dumps(data))
+
+
+def test_steps_know_their_module_and_their_line_of_source(gpu_report: Report) -> None:
+    (graph,) = gpu_report.graphs
+    scopes = {group.scope for group in graph.groups}
+    assert {"blocks.0.norm", "blocks.3.down", "head"} <= scopes
+    (source,) = gpu_report.sources
+    assert source.file == "stacked.py"
+    assert any("self.norm(x)" in line for line in source.lines.values())
+    kinds = {kernel.kind for kernel in graph.kernels}
+    assert kinds == {"triton"}
+
+
+def test_sizes_that_no_call_told_are_named(gpu_report: Report) -> None:
+    assert gpu_report.graphs[0].assumed == ()
+
+
+def test_a_report_is_not_written_where_it_cannot_be(cpu_report: Report, tmp_path: Path) -> None:
+    with pytest.raises(ReportError, match=r"cannot write the report to .*: No such file"):
+        cpu_report.to_html(tmp_path / "missing" / "report.html")
+
+
+@pytest.mark.slow
+def test_what_kernels_take_is_what_nvidias_tool_says(
+    gpu_record: Compilation, tmp_path: Path
+) -> None:
+    nvidia = pytest.importorskip("triton.backends.nvidia", reason="needs Triton")
+    tool = Path(nvidia.__path__[0]) / "bin" / "cuobjdump"
+    if not tool.exists():
+        pytest.skip(f"this Triton brings no {tool.name}")
+    cubins = build_cubins(analyze(gpu_record.plan), 90)
+    graph = report_of(gpu_record, cubins=cubins)
+    kernels = {kernel.digest: kernel for kernel in graph.kernels}
+    path = tmp_path / "kernel.cubin"
+    for cubin in cubins:
+        path.write_bytes(cubin.code)
+        command = [str(tool), "--dump-resource-usage", str(path)]
+        run = subprocess.run(command, capture_output=True, text=True, check=True)
+        stated = re.search(r"REG:(\d+) STACK:(\d+)", run.stdout)
+        assert stated is not None
+        kernel = kernels[cubin.facts.kernel]
+        assert (kernel.registers, kernel.stack_bytes) == tuple(map(int, stated.groups()))
+        assert kernel.shared_bytes == cubin.facts.shared

@@ -1,8 +1,11 @@
 """Launches kernels on a fake CUDA driver: a process of its own.
 
     python -m tests.runtime.launch_on_fake FOLDER
+    python -m tests.runtime.launch_on_fake FOLDER again
 
-builds the driver in FOLDER, launches the kernel of `add_plan`, and prints what arrived as JSON.
+The first builds the driver in FOLDER, launches the kernel of `add_plan`, prints what arrived as
+JSON and leaves the cubin there. The second loads the plan's kernels with that cubin, on a GPU that
+it fits, where there is no Triton.
 """
 
 from __future__ import annotations
@@ -19,9 +22,9 @@ from typing import Any
 import torch
 
 from effcomp.errors import KernelError
-from effcomp.plan.cubin import Cubin
+from effcomp.plan.cubin import Cubin, dump_facts, load_facts
 from effcomp.runtime.cuda_launch import LoadedKernel
-from tests.runtime.plans import add_kernel
+from tests.runtime.plans import add_kernel, add_plan
 
 __all__ = ["compiled_add", "fake_driver"]
 
@@ -93,8 +96,37 @@ def main() -> None:
         LoadedKernel(replace(large, facts=replace(cubin.facts, shared=300_000)), "add", CUDA)
     except KernelError as error:
         arrived["too large"] = str(error)
+    folder = Path(sys.argv[1])
+    (folder / "add.json").write_bytes(dump_facts(cubin.facts))
+    (folder / "add.cubin").write_bytes(cubin.code)
+    arrived["compiled"] = loaded_with(cubin, (8, 0))
     print(json.dumps(arrived))
 
 
+def loaded_with(cubin: Cubin, capability: tuple[int, int]) -> list[str]:
+    """What is noted when the kernels of `add_plan` are loaded on a GPU of this capability."""
+    from effcomp.runtime.kernels import load_kernels
+    from effcomp.runtime.notes import Notes
+    from effcomp.runtime.program import analyze
+
+    torch.cuda.get_device_capability = lambda device=None: capability
+    notes = Notes()
+    plan = add_plan()
+    kernel, *_ = load_kernels(analyze(plan), CUDA, False, notes, (cubin,)).values()
+    x, y, out = torch.ones(4), torch.ones(4), torch.ones(4)
+    kernel.bind([x, y, out, 4], [], (1, 1, 1))([])
+    return list(notes.lines())
+
+
+def again() -> None:
+    sys.modules["triton"] = None  # pyright: ignore[reportArgumentType]
+    folder = Path(sys.argv[1])
+    fake = ctypes.CDLL(str(folder / "libcuda.so.1"), mode=ctypes.RTLD_GLOBAL)
+    torch._C._cuda_getCurrentRawStream = lambda _: STREAM  # pyright: ignore[reportAttributeAccessIssue]
+    facts = load_facts((folder / "add.json").read_bytes(), "add.json")
+    notes = loaded_with(Cubin(facts, (folder / "add.cubin").read_bytes()), (9, 0))
+    print(json.dumps({"notes": notes, "launches": ctypes.c_int.in_dll(fake, "launches").value}))
+
+
 if __name__ == "__main__":
-    main()
+    again() if sys.argv[2:] else main()

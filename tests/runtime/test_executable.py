@@ -27,6 +27,7 @@ from effcomp.plan.schema import (
     ViewPlace,
 )
 from effcomp.runtime import Executable, load, release
+from effcomp.runtime.calls import may_alias
 from tests.runtime.plans import buffer, call, plan, port
 
 CPU = torch.device("cpu")
@@ -549,3 +550,10 @@ def test_calls_wait_for_a_prologue_on_another_stream(monkeypatch) -> None:
     assert not prologue.update([weight])
     assert len(waited) == 2
     assert prologue._done is None
+
+
+def test_operators_that_compute_return_memory_of_their_own() -> None:
+    assert not may_alias("aten.scaled_dot_product_attention.default")
+    assert not may_alias("aten.mm.default")
+    assert may_alias("aten.dropout.default")
+    assert may_alias("aten.reshape.default")

@@ -248,11 +248,11 @@ def test_launches_have_to_dominate() -> None:
     sizes = {"s0": 16}
     assert why_not_replay(costly(100, 4096), sizes) is None
     assert why_not_replay(costly(100, 50 << 20), sizes) is None, "gaps between kernels show"
-    assert "the GPU is busy for" in (why_not_replay(costly(100, 80 << 20), sizes) or "")
+    assert "the GPU is busy for" in (why_not_replay(costly(100, 250 << 20), sizes) or "")
     assert "the GPU is busy for" in (why_not_replay(costly(100, 1 << 30), sizes) or "")
-    assert "the GPU is busy for" in (why_not_replay(costly(100, 0, 2 * 10**10), sizes) or "")
+    assert "the GPU is busy for" in (why_not_replay(costly(100, 0, 6 * 10**10), sizes) or "")
     assert "copying would take" in (why_not_replay(costly(2, 0), sizes) or "")
-    assert why_not_replay(costly(100, 4096), {"s0": 10**8}) is not None, "copies cost"
+    assert why_not_replay(costly(100, 4096), {"s0": 10**9}) is not None, "copies cost"
     assert why_not_replay(linear_plan(), sizes) == "the plan does not say what its steps cost"
 
 

@@ -26,9 +26,13 @@ def arrived(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     if shutil.which("gcc") is None or torch.cuda.is_available():
         pytest.skip("builds a fake driver with a C compiler; not beside a real one")
     folder = tmp_path_factory.mktemp("driver")
+    return {**_run(folder), "again": _run(folder, "again")}
+
+
+def _run(folder: Path, *more: str) -> dict[str, Any]:
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     run = subprocess.run(
-        [sys.executable, "-m", "tests.runtime.launch_on_fake", str(folder)],
+        [sys.executable, "-m", "tests.runtime.launch_on_fake", str(folder), *more],
         cwd=ROOT,
         env={**environment, "TRITON_CACHE_DIR": str(folder / "triton")},
         capture_output=True,
@@ -68,6 +72,16 @@ def test_shared_memory_beyond_48_kib_is_asked_for(arrived: dict[str, Any]) -> No
     assert arrived["too large"] == (
         "kernel add needs 300000 bytes of shared memory a block, cuda:0 has 232448"
     )
+
+
+def test_a_cubin_that_fits_needs_no_triton(arrived: dict[str, Any]) -> None:
+    assert arrived["again"] == {"notes": [], "launches": 1}
+
+
+def test_a_gpu_without_cubins_compiles_and_says_so(arrived: dict[str, Any]) -> None:
+    assert arrived["compiled"] == [
+        "1 of 1 kernels were compiled while loading: the artifact has none for sm_80"
+    ]
 
 
 def test_which_gpus_can_run_a_cubin() -> None:

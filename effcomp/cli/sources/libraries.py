@@ -42,7 +42,8 @@ def from_library(text: str, sizes: Mapping[str, int], *, make_inputs: bool) -> S
     model = _LOADERS[library](path, component)
     name = component or Path(path).name
     kwargs = example_inputs(model, sizes) if make_inputs else {}
-    return Source(name, model, (), kwargs)
+    folder = Path(path) / component if library == "diffusers" else Path(path)
+    return Source(name, model, (), kwargs, tuple(sorted(folder.glob("*.safetensors"))))
 
 
 def _diffusers(path: str, component: str) -> nn.Module:

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -15,13 +16,15 @@ __all__ = ["Source"]
 class Source:
     """What a command works on: a module or an exported program, and one call of it.
 
-    An exported program carries its example arguments itself.
+    An exported program carries its example arguments itself. `files` are the safetensors files that
+    the weights came from, as far as that is known.
     """
 
     name: str
     model: nn.Module | ExportedProgram
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    files: tuple[Path, ...] = ()
 
     def named_arguments(self) -> dict[str, Any]:
         """The arguments of the call by the names of the model's parameters."""

@@ -134,7 +134,8 @@ def _read_order(group: Group, value: Value) -> tuple[int, ...]:
     builder = Builder(axes, wide=group.wide)
     Evaluator(group.body, builder, group.memory).at(value, probe)
     offsets = [s.offset for s in builder.body if isinstance(s, Load)]
-    found = max(offsets, key=lambda o: len(o.free_symbols), default=ZERO)
+    # A looked-up position varies along the dims of what it was looked up in.
+    found = max(offsets, key=lambda o: len(builder.axes_of(o)), default=ZERO)
     if found.has(FloorDiv, Mod):
         return tuple(range(len(shape)))  # steps along a dim vary
     return memory_order([found.coeff(p) if p.is_Symbol else 0 for p in probe])

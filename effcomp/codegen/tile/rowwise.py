@@ -31,7 +31,7 @@ from effcomp.target import Target
 MAX_WHOLE = 16384  # columns that registers hold
 MAX_TENSORS = 3  # full-size operands; with more, half as many columns
 TILE = 2048  # elements of a block of several rows, or of a turn of the loop
-STRIDED_ROWS = 32  # neighbouring rows a block takes where columns are strided
+STRIDED_ROWS = 32  # neighbouring rows a block takes at least where columns are strided
 SPLIT_COLUMNS = 2**17  # rows this long want more than one program each
 
 
@@ -84,7 +84,7 @@ def _tiling_for(group: Group, space: RowSpace, target: Target) -> RowTiling:
     full = sum(same(v.tensor.numel, space.rows * columns) for v in (*group.body.params,))
     most = MAX_WHOLE if full <= MAX_TENSORS else MAX_WHOLE // 2
     if strided:
-        return _strided_tiling(space)
+        return _strided_tiling(space, target)
     if not isinstance(columns, int) or power_at_least(columns) > most:
         few = isinstance(space.rows, int) and space.rows <= target.processors
         return RowTiling(1, 4 * TILE, True, 16) if few else RowTiling(1, TILE, True, 8)
@@ -99,10 +99,14 @@ def _tiling_for(group: Group, space: RowSpace, target: Target) -> RowTiling:
     return RowTiling(rows, block, False, min(max(rows * block // 256, 1), 4))
 
 
-def _strided_tiling(space: RowSpace) -> RowTiling:
+def _strided_tiling(space: RowSpace, target: Target) -> RowTiling:
     """Blocks that span neighbouring rows: those lie next to each other in memory."""
     rows = STRIDED_ROWS
+    if isinstance(space.columns, int):
+        rows = max(rows, TILE // power_at_least(space.columns))
     if isinstance(space.rows, int):
+        while rows > STRIDED_ROWS and ceil_div(space.rows, rows) < 2 * target.processors:
+            rows //= 2
         rows = min(rows, power_at_least(space.rows))
     most = TILE // rows
     if isinstance(space.columns, int) and power_at_least(space.columns) <= 2 * most:
