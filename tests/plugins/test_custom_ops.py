@@ -8,6 +8,7 @@ import pytest
 import torch
 import triton
 import triton.language as tl
+from triton.language import cdiv
 
 import effcomp as ec
 from effcomp import api
@@ -230,10 +231,41 @@ def kernel_with_a_module(x_ptr, BLOCK: tl.constexpr):
     tl.store(x_ptr, pytest)
 
 
+SCALE = 3
+jit = triton.jit
+
+
+@jit
+def kernel_with_names(x_ptr, BLOCK: tl.constexpr):
+    tl.store(x_ptr, cdiv(_square(SCALE), BLOCK))
+
+
+@triton.autotune([triton.Config({"BLOCK": 1})], key=[])
+@triton.jit
+def tuned_kernel(x_ptr, BLOCK: tl.constexpr):
+    tl.store(x_ptr, BLOCK)
+
+
+def test_a_kernel_may_be_spelt_in_several_ways() -> None:
+    x = ec.Value(ec.TensorType("f32", (4,)))
+    made = ec.launch(kernel_with_names, [x], grid=(1, 2), constants={"BLOCK": 2})
+    source = made.kernel.source
+    assert "SCALE = tl.constexpr(3)\n" in source
+    assert "import cdiv\n" in source
+    assert source.endswith("\n    tl.store(x_ptr, cdiv(_square(SCALE), BLOCK))\n")
+    assert source.count("@triton.jit\ndef ") == 2
+    again = ec.launch(
+        source, [x], grid=(1, 2), constants={"BLOCK": 2}, function="kernel_with_names"
+    )
+    assert again.kernel == made.kernel
+    assert again.grid == (1, 2, 1)
+
+
 @pytest.mark.parametrize(
     ("kernel", "constants", "reason"),
     [
-        (triton.jit(kernel_with_a_module), {"BLOCK": 1}, "names module 'pytest'"),
+        (tuned_kernel, {"BLOCK": 1}, "is tuned when it runs"),
+        (triton.jit(kernel_with_a_module), {"BLOCK": 1}, "names 'pytest', a module"),
         (squared_relu_kernel, {"BLOCK": 1}, "needs the constant 'scale'"),
         (squared_relu_kernel, {"BLOCK": 1, "scale": 1.0, "wide": 2}, "no parameter 'wide'"),
         (
@@ -249,9 +281,9 @@ def test_a_kernel_that_cannot_be_launched_says_why(
     kernel: object, constants: dict[str, object], reason: str
 ) -> None:
     x = ec.Value(ec.TensorType("f32", (4,)))
+    args = [x] if "module" in reason else [x, x]
     with pytest.raises(LoweringError, match=reason):
-        ec.launch(kernel, [x, x][: 1 if "module" in reason else 2], grid=1, constants=constants,
-                  function="f")  # fmt: skip
+        ec.launch(kernel, args, grid=1, constants=constants, function="f")
 
 
 @pytest.mark.parametrize(
