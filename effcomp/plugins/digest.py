@@ -38,7 +38,7 @@ def _parts_of_pass(entry: PluginPass) -> list[Any]:
 
 def _parts_of_op(entry: CustomOp) -> list[Any]:
     functions = (entry.spec.infer, entry.reference, *entry.emitters.values())
-    return [*(f for f in functions if f is not None), repr(entry.torch_ops)]
+    return [*(f for f in functions if f is not None), entry.expression, repr(entry.torch_ops)]
 
 
 def source_digest(thing: Any, origin: Origin) -> str:

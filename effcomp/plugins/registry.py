@@ -61,7 +61,8 @@ class CustomOp:
     """What the compiler knows of a registered op besides its declaration.
 
     `reference` is a function on torch tensors; `emitters` make a launch of the op, by kind of
-    target; `torch_ops` are operators such as "mylib::scale" that capture maps to it.
+    target; `expression` is how an elementwise op reads in Triton, its operands and attributes in
+    braces; `torch_ops` are operators such as "mylib::scale" that capture maps to it.
     """
 
     spec: OpSpec
@@ -70,6 +71,7 @@ class CustomOp:
     emitters: Mapping[str, Callable[..., Any]] = field(
         default_factory=lambda: MappingProxyType(dict[str, Callable[..., Any]]())
     )
+    expression: str = ""
     torch_ops: tuple[str, ...] = ()
 
 

@@ -223,7 +223,7 @@ def test_names_that_are_taken_or_have_no_namespace() -> None:
 
     with pytest.raises(PluginError, match="needs a namespace of its own"):
         ec.op("other")
-    with pytest.raises(PluginError, match="elementwise, so groups take it in"):
+    with pytest.raises(PluginError, match="an elementwise op is computed inside other kernels"):
         ec.op("test.e", ec.Trait.PURE | ec.Trait.ELEMENTWISE, triton=emit)
 
 
@@ -303,3 +303,44 @@ def test_an_emitter_that_errs_is_named_with_the_op(emitter: object, reason: str)
         with pytest.raises(LoweringError, match=reason) as raised:
             plan_for(parse_graph(text), "cuda:90")
         assert "model.py:7" in str(raised.value)
+
+
+@pytest.mark.parametrize("target", ["cpu", "cuda:90"])
+def test_an_elementwise_op_is_computed_inside_groups(target: str) -> None:
+    text = """graph @g(%x: f32[s0, 8], %y: f32[8]) {
+  %0 = tensor.exp(%x) : f32[s0, 8]
+  %1 = test.blend(%0, %y) {alpha = 0.25} : f32[s0, 8]
+  %2 = tensor.sum(%1) {dims = [1]} : f32[s0]
+  return %2
+}
+"""
+    with isolated():
+
+        @ec.op(
+            "test.blend",
+            ec.Trait.PURE | ec.Trait.ELEMENTWISE,
+            reference=lambda a, b, *, alpha: a * alpha + b * (1 - alpha),
+            triton="{a} * {alpha} + {b} * (1.0 - {alpha})",
+        )
+        def blend(a: ec.TensorType, b: ec.TensorType, *, alpha: float) -> ec.TensorType:
+            """alpha a + (1 - alpha) b."""
+            return a
+
+        graph = parse_graph(text)
+        plan = plan_for(graph, target)
+        assert len(plan.steps) == 1, "one kernel, or one region"
+        x, y = torch.randn(5, 8), torch.randn(8)
+        (found,) = load(plan, torch.device("cpu"), regions="never")([x, y])
+        torch.testing.assert_close(found, (x.exp() * 0.25 + y * 0.75).sum(1))
+
+
+def test_an_expression_that_names_what_is_not_there() -> None:
+    traits = ec.Trait.PURE | ec.Trait.ELEMENTWISE
+    with isolated(), pytest.raises(PluginError, match="names 'beta'; it may name alpha, x"):
+
+        @ec.op("test.e", traits, triton="{x} * {beta}")
+        def one(x: ec.TensorType, *, alpha: float = 1.0) -> ec.TensorType:
+            return x
+
+    with pytest.raises(PluginError, match="an elementwise op is computed inside other kernels"):
+        ec.op("test.e", traits)
