@@ -7,7 +7,7 @@ from typing import Any
 from effcomp.errors import PluginError
 from effcomp.ir import SPECS, OpSpec, Trait
 from effcomp.ir.spec import op as declare
-from effcomp.plugins.registry import COMPILER, CustomOp, origin_of, registry
+from effcomp.plugins.registry import COMPILER, REGISTRY, CustomOp, origin_of
 
 
 def op(
@@ -46,7 +46,7 @@ def op(
     def wrap(infer: Callable[..., Any]) -> OpSpec:
         held = SPECS.pop(name, None)
         try:
-            if held is not None and name not in registry.ops:
+            if held is not None and name not in REGISTRY.ops:
                 raise PluginError(
                     f"op {name!r} is declared by {COMPILER} and by {origin_of(infer)}; rename yours"
                 )
@@ -55,7 +55,7 @@ def op(
             entry = CustomOp(
                 spec, origin_of(infer), reference, MappingProxyType(emitters), expression, operators
             )
-            registry.add_op(entry)
+            REGISTRY.add_op(entry)
         except BaseException:
             if held is None:
                 SPECS.pop(name, None)

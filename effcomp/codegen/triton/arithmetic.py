@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from effcomp.codegen.tile.ir import Compute, Constant, Operand
 from effcomp.errors import LoweringError
 from effcomp.ir.types import FLOATS, ITEMSIZE
-from effcomp.plugins import CustomOp, registry
+from effcomp.plugins import REGISTRY, CustomOp
 
 DTYPES: Mapping[str, str] = {
     "f64": "tl.float64", "f32": "tl.float32", "bf16": "tl.bfloat16", "f16": "tl.float16",
@@ -31,7 +31,7 @@ def arithmetic_line(statement: Compute) -> Line:
     """One elementwise operation in Triton."""
     if (rule := _RULES.get(statement.op)) is not None:
         return rule(statement)
-    if (custom := registry.ops.get(statement.op)) is not None and custom.expression:
+    if (custom := REGISTRY.ops.get(statement.op)) is not None and custom.expression:
         return _registered(statement, custom)
     raise LoweringError(f"{statement.op} has no Triton form")
 
