@@ -156,16 +156,15 @@ def _plugins() -> Iterator[Finding]:
             known_passes()
         except PluginError as error:
             yield Finding("plugins", "broken", str(error))
-    for warning in seen:
-        if issubclass(warning.category, PluginWarning):
-            yield Finding("plugin", "missing", str(warning.message))
+    if failed := [str(w.message) for w in seen if issubclass(w.category, PluginWarning)]:
+        yield Finding("plugins left out", "missing", "\n".join(failed))
     brought: dict[str, list[str]] = {}
     for pass_ in REGISTRY.passes.values():
         brought.setdefault(str(pass_.origin), []).append(f"pass {pass_.name}")
     for op in REGISTRY.ops.values():
         brought.setdefault(str(op.origin), []).append(f"op {op.spec.name}")
     for origin, things in sorted(brought.items()):
-        yield Finding("plugin", "ok", f"{origin}: {', '.join(things)}")
+        yield Finding(f"plugin {origin}", "ok", ", ".join(things))
 
 
 def _cache() -> Finding:
