@@ -93,7 +93,8 @@ class Registry:
 
     def add_op(self, entry: CustomOp) -> None:
         name = entry.spec.name
-        self._claim("op", name, self.ops.get(name), entry.origin, entry.spec.infer)
+        held = self.ops.get(name)
+        self._claim("op", name, held, entry.origin, entry.spec.infer)
         for operator in entry.torch_ops:
             owner = self.torch_ops.get(operator, name)
             if owner != name:
@@ -101,6 +102,8 @@ class Registry:
                     f"torch operator {operator!r} is claimed by op {owner!r} of "
                     f"{self.ops[owner].origin} and by op {name!r} of {entry.origin}"
                 )
+        for operator in held.torch_ops if held is not None else ():
+            self.torch_ops.pop(operator, None)
         self.ops[name] = entry
         self.torch_ops.update(dict.fromkeys(entry.torch_ops, name))
         self.version += 1
