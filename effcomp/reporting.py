@@ -55,7 +55,7 @@ __all__ = ["report_of", "source_lines", "versions"]
 # What a library's attention reaches of the matrix rate (cuDNN on an H200, by measurement).
 _ATTENTION_EFFICIENCY = 0.85
 _PRODUCTS = frozenset({"nn.linear", "tensor.matmul", "nn.attention", "nn.conv"})
-_PACKAGES = ("effcomp", "torch", "triton")
+_PACKAGES = ("effcomp", "triton")
 
 Sizes = Mapping[str, int]
 
@@ -101,7 +101,7 @@ def report_of(
 
 def versions() -> dict[str, str]:
     """Versions of what a compilation depends on."""
-    found = {"python": platform.python_version()}
+    found = {"python": platform.python_version(), "torch": torch.__version__}
     for package in _PACKAGES:
         try:
             found[package] = version(package)

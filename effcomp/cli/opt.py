@@ -54,6 +54,14 @@ Time = Annotated[
         "--time", help="Print the seconds of every pass to stderr.", rich_help_panel="Watch"
     ),
 ]
+Matches = Annotated[
+    bool,
+    typer.Option(
+        "--matches",
+        help="Print to stderr which rules applied, how often and where, and which refused.",
+        rich_help_panel="Watch",
+    ),
+]
 VerifyEach = Annotated[
     bool,
     typer.Option(help="Verify after every pass, or only at the ends.", rich_help_panel="Watch"),
@@ -84,6 +92,7 @@ def opt(
     print_after: PrintAfter = None,
     dump_dir: DumpFolder = None,
     time: Time = False,
+    matches: Matches = False,
     verify_each: VerifyEach = True,
     refusals: Refusals = False,
     trace: Trace = None,
@@ -114,6 +123,8 @@ def opt(
         raise
     if time:
         err().print(_timing(run))
+    if matches:
+        err().print(_matches(run))
     for stage in run.stages:
         for told in (*stage.misses, *(stage.refusals if refusals else ())):
             note(f"{stage.spec}: {told}", "note")
@@ -248,6 +259,29 @@ def _timing(run: "Run") -> Any:
     return table(columns, rows, right=("ms", "share", "ops"))
 
 
+def _matches(run: "Run") -> Any:
+    """Rules by pass: how often each applied and where, then what was refused."""
+    from effcomp.cli.console import table
+
+    rows = [
+        row
+        for stage in run.stages
+        for row in (
+            *((stage.spec, m.rule, str(m.count), ", ".join(m.locs)) for m in stage.matches),
+            *(
+                (
+                    stage.spec,
+                    r.rule,
+                    "",
+                    f"{r.reason} ({', '.join(r.locs)})" if r.locs else r.reason,
+                )
+                for r in stage.refusals
+            ),
+        )
+    ]
+    return table(("pass", "rule", "applied", "where, or why not"), rows, right=("applied",))
+
+
 def _data(run: "Run") -> dict[str, Any]:
     return {
         "stages": [
@@ -257,8 +291,9 @@ def _data(run: "Run") -> dict[str, Any]:
                 "ops": len(stage.graph.ops),
                 "seconds": stage.seconds,
                 "rules": dict(stage.counts),
-                "refusals": [str(refusal) for refusal in stage.refusals],
+                "where": {match.rule: match.locs for match in stage.matches},
                 "misses": [str(miss) for miss in stage.misses],
+                "refusals": [str(refusal) for refusal in stage.refusals],
             }
             for stage in run.stages[1:]
         ]

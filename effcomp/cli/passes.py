@@ -102,9 +102,9 @@ def _described(one: "type[Pass]") -> dict[str, Any]:
 
 def _plugin(name: str) -> dict[str, Any]:
     """Who registered a pass, and where it runs; nothing of the compiler's own."""
-    from effcomp.plugins import registry
+    from effcomp.plugins import REGISTRY
 
-    entry = registry.passes.get(name)
+    entry = REGISTRY.passes.get(name)
     return {"from": str(entry.origin), "runs": entry.place} if entry else {}
 
 
