@@ -66,12 +66,6 @@ VerifyEach = Annotated[
     bool,
     typer.Option(help="Verify after every pass, or only at the ends.", rich_help_panel="Watch"),
 ]
-Refusals = Annotated[
-    bool,
-    typer.Option(
-        "--refusals", help="Print to stderr which rules refused, and why.", rich_help_panel="Watch"
-    ),
-]
 Trace = Annotated[
     list[str] | None,
     typer.Option(
@@ -94,7 +88,6 @@ def opt(
     time: Time = False,
     matches: Matches = False,
     verify_each: VerifyEach = True,
-    refusals: Refusals = False,
     trace: Trace = None,
     plugin: Plugins = None,
     json: Json = False,
@@ -126,8 +119,8 @@ def opt(
     if matches:
         err().print(_matches(run))
     for stage in run.stages:
-        for told in (*stage.misses, *(stage.refusals if refusals else ())):
-            note(f"{stage.spec}: {told}", "note")
+        for miss in stage.misses:
+            note(f"{stage.spec}: {miss}", "note")
     text = print_graph(run.graph)
     if json:
         print_json({"pipeline": passes.text, "graph": text, **_data(run)})
@@ -263,22 +256,12 @@ def _matches(run: "Run") -> Any:
     """Rules by pass: how often each applied and where, then what was refused."""
     from effcomp.cli.console import table
 
-    rows = [
-        row
-        for stage in run.stages
-        for row in (
-            *((stage.spec, m.rule, str(m.count), ", ".join(m.locs)) for m in stage.matches),
-            *(
-                (
-                    stage.spec,
-                    r.rule,
-                    "",
-                    f"{r.reason} ({', '.join(r.locs)})" if r.locs else r.reason,
-                )
-                for r in stage.refusals
-            ),
-        )
-    ]
+    rows: list[tuple[str, str, str, str]] = []
+    for stage in run.stages:
+        rows += [(stage.spec, m.rule, str(m.count), ", ".join(m.locs)) for m in stage.matches]
+        for refusal in stage.refusals:
+            where = f" ({', '.join(refusal.locs)})" if refusal.locs else ""
+            rows.append((stage.spec, refusal.rule, "", f"{refusal.reason}{where}"))
     return table(("pass", "rule", "applied", "where, or why not"), rows, right=("applied",))
 
 
