@@ -40,15 +40,25 @@ def positional_names(function: Callable[..., Any]) -> tuple[str, ...]:
     return tuple(p.name for p in parameters if p.kind in kinds)
 
 
+def _exported_names(program: ExportedProgram) -> tuple[str, ...]:
+    """Names of the arguments as torch.export noted them, positional ones first."""
+    root = next((entry for entry in program.module_call_graph if entry.fqn == ""), None)
+    names = root.signature.forward_arg_names if root and root.signature else None
+    return tuple(names or ())
+
+
 def signature_of(
     program: ExportedProgram, captured: Captured, model: nn.Module | ExportedProgram
 ) -> Signature:
     """How the exported model is called. Raises CaptureError for calls that data cannot describe."""
-    positional = positional_names(model.forward) if isinstance(model, nn.Module) else ()
     leaves, params = _input_leaves(program, captured)
     spec = program.call_spec.in_spec
     assert spec is not None, "an exported program says how it is called"
     given, named = _children(spec)
+    if isinstance(model, nn.Module):
+        positional = positional_names(model.forward)
+    else:
+        positional = _exported_names(model)[: len(_children(given))]
     flat = iter(leaves)
     args = tuple(_tree(child, flat) for child in _children(given))
     names = tuple(map(str, named.context or ()))

@@ -2,14 +2,14 @@
 
 import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from effcomp.cli.command import Json
-from effcomp.cli.options import OneTarget, Output, PipelineText
+from effcomp.cli.options import OneTarget, Output, PipelineText, Plugins
 
 if TYPE_CHECKING:
     from effcomp.ir import Graph
@@ -62,17 +62,23 @@ Matches = Annotated[
         rich_help_panel="Watch",
     ),
 ]
+VerifyEach = Annotated[
+    bool,
+    typer.Option(help="Verify after every pass, or only at the ends.", rich_help_panel="Watch"),
+]
+Refusals = Annotated[
+    bool,
+    typer.Option(
+        "--refusals", help="Print to stderr which rules refused, and why.", rich_help_panel="Watch"
+    ),
+]
 Trace = Annotated[
     list[str] | None,
     typer.Option(
         metavar="RULE",
-        help="Print to stderr how near this rule came where it did not apply; repeatable.",
+        help="Print to stderr how near this rule came to matching; repeatable.",
         rich_help_panel="Watch",
     ),
-]
-VerifyEach = Annotated[
-    bool,
-    typer.Option(help="Verify after every pass, or only at the ends.", rich_help_panel="Watch"),
 ]
 
 
@@ -87,8 +93,10 @@ def opt(
     dump_dir: DumpFolder = None,
     time: Time = False,
     matches: Matches = False,
-    trace: Trace = None,
     verify_each: VerifyEach = True,
+    refusals: Refusals = False,
+    trace: Trace = None,
+    plugin: Plugins = None,
     json: Json = False,
 ) -> None:
     """Run passes on a graph in text form and print what comes out.
@@ -96,12 +104,12 @@ def opt(
     Without --pipeline, a --target runs its own whole pipeline; with both, the target is what passes
     with a target option compile for. With neither the graph is verified and printed again.
     """
-    from dataclasses import replace
-
-    from effcomp.cli.console import err, print_json, write_text
+    from effcomp.cli.console import err, note, print_json, write_text
+    from effcomp.cli.user_code import load_named_plugins
     from effcomp.errors import PassError
     from effcomp.ir import print_graph
 
+    load_named_plugins(plugin)
     source = _read(graph)
     watch = _Watch(print_after_all, frozenset(print_after or ()), dump_dir)
     start = _parse(source, "stdin" if graph == "-" else graph)
@@ -118,8 +126,8 @@ def opt(
     if matches:
         err().print(_matches(run))
     for stage in run.stages:
-        for miss in stage.misses:
-            print(f"{miss} ({stage.spec})", file=sys.stderr)
+        for told in (*stage.misses, *(stage.refusals if refusals else ())):
+            note(f"{stage.spec}: {told}", "note")
     text = print_graph(run.graph)
     if json:
         print_json({"pipeline": passes.text, "graph": text, **_data(run)})
@@ -154,8 +162,6 @@ def _pipeline(
     text: str | None, target: str | None, stop_after: str | None, graph: "Graph"
 ) -> "Pipeline":
     """What is to run, from the level that the graph stands at."""
-    from dataclasses import replace
-
     from effcomp.config import Config
     from effcomp.errors import ConfigError, nearest
     from effcomp.ir import Level

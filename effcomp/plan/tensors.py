@@ -76,6 +76,7 @@ class Header:
     tensors: Mapping[str, TensorPlace]
     start: int
     digest: str
+    metadata: Mapping[str, str]
 
 
 def write_tensors(
@@ -155,6 +156,7 @@ class _Place:
 
 _FIELDS: TypeAdapter[dict[str, _Place]] = TypeAdapter(dict[str, _Place])
 _RAW: TypeAdapter[dict[str, object]] = TypeAdapter(dict[str, object])
+_METADATA: TypeAdapter[dict[str, str]] = TypeAdapter(dict[str, str])
 
 
 def header_bytes(first: bytes, available: int, where: str) -> int:
@@ -172,7 +174,7 @@ def parse_header(text: bytes, data_bytes: int, where: str) -> Header:
     """
     try:
         raw = _RAW.validate_json(text)
-        raw.pop("__metadata__", None)
+        metadata = _METADATA.validate_python(raw.pop("__metadata__", None) or {})
         fields = _FIELDS.validate_python(raw)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
@@ -197,7 +199,7 @@ def parse_header(text: bytes, data_bytes: int, where: str) -> Header:
                 f"{list(field.shape)}"
             )
         tensors[name] = TensorPlace(dtype, field.shape, start, stop - start)
-    return Header(tensors, 8 + len(text), hashlib.sha256(text).hexdigest())
+    return Header(tensors, 8 + len(text), hashlib.sha256(text).hexdigest(), metadata)
 
 
 def _nbytes(dtype: str, shape: tuple[int, ...]) -> int:

@@ -44,10 +44,13 @@ class Caller:
         given = self._named(args, kwargs)
         found: list[Any] = [None] * len(self._checks)
         for key, tree in self._trees.items():
-            if key in given:
+            if key not in given:
+                if any(True for _ in leaves(tree)):
+                    raise self._refused(f"argument {_label(key)} is missing")
+            elif type(tree) is LeafTree:  # most of them: no label is made up for nothing
+                found[tree.index] = given[key]
+            else:
                 self._take(tree, given[key], _label(key), found)
-            elif any(True for _ in leaves(tree)):
-                raise self._refused(f"argument {_label(key)} is missing")
         sizes: dict[str, int] = {}
         for check, value in zip(self._checks, found, strict=True):
             if (why := check.bind(value, sizes)) is not None:

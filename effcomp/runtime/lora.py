@@ -9,7 +9,7 @@ import math
 import pathlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -31,6 +31,7 @@ _HALVES = re.compile(
 )
 _ALPHA = re.compile(r"(?P<module>.+?)(?:\.lora_[AB])?\.alpha")
 _PREFIXES = ("base_model.model.", "transformer.", "unet.", "diffusion_model.", "model.")
+_METADATA = "lora_adapter_metadata"  # diffusers' key in a safetensors header
 _KOHYA = ("lora_unet_", "lora_transformer_", "lora_te_")
 
 
@@ -55,13 +56,13 @@ class _Settings:
     """What PEFT's configuration says of scaling."""
 
     alpha: float | None = None
-    alphas: Mapping[str, float] = field(default_factory=dict[str, float])
+    alphas: tuple[tuple[re.Pattern[str], float], ...] = ()  # by patterns of how names end
     rank_stabilized: bool = False
 
     def factor(self, module: str, rank: int, own: float | None) -> float:
         alpha = own
         if alpha is None:
-            special = (v for k, v in self.alphas.items() if re.search(rf"(^|\.){k}$", module))
+            special = (value for ends, value in self.alphas if ends.fullmatch(module))
             alpha = next(special, self.alpha)
         if alpha is None:
             return 1.0
@@ -156,25 +157,38 @@ def _module_named(module: str, weights: Mapping[str, str], flat: Mapping[str, st
 def _read(source: LoraSource) -> tuple[Mapping[str, torch.Tensor], _Settings]:
     if isinstance(source, Mapping):
         return source, _Settings()
-    path, settings = pathlib.Path(source), _Settings()
+    path, settings = pathlib.Path(source), None
     if path.is_dir():
-        settings = _settings(path / "adapter_config.json")
+        settings = _peft_settings(path / "adapter_config.json")
         path = path / "adapter_model.safetensors"
     elif (beside := path.with_name("adapter_config.json")).is_file():
-        settings = _settings(beside)
+        settings = _peft_settings(beside)
     file = MappedFile.open(path)
-    return {name: file.tensor(place) for name, place in file.header.tensors.items()}, settings
+    if settings is None and (text := file.header.metadata.get(_METADATA)):
+        settings = _settings(text, str(path))
+    tensors = {name: file.tensor(place) for name, place in file.header.tensors.items()}
+    return tensors, settings or _Settings()
 
 
-def _settings(path: pathlib.Path) -> _Settings:
+def _peft_settings(path: pathlib.Path) -> _Settings:
     try:
-        given: Any = json.loads(path.read_text(encoding="utf-8"))
+        return _settings(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{path} cannot be read: {error}") from error
+
+
+def _settings(text: str, where: str) -> _Settings:
+    """PEFT's configuration as JSON; diffusers puts it into a file's header, behind a prefix."""
+    try:
+        whole: Any = json.loads(text)
+        prefix = next((p for p in ("", *_PREFIXES) if f"{p}lora_alpha" in whole), "")
+        given = {k.removeprefix(prefix): v for k, v in whole.items() if k.startswith(prefix)}
         if given.get("use_dora"):
-            raise ArtifactError(f"{path}: the adapter is a DoRA, which rescales whole weights")
-        alphas = {str(k): float(v) for k, v in (given.get("alpha_pattern") or {}).items()}
+            raise ArtifactError(f"{where}: the adapter is a DoRA, which rescales whole weights")
+        special = (given.get("alpha_pattern") or {}).items()
+        alphas = tuple((re.compile(rf"(?:.*\.)?(?:{k})"), float(v)) for k, v in special)
         alpha = given.get("lora_alpha")
-        return _Settings(
-            None if alpha is None else float(alpha), alphas, bool(given.get("use_rslora"))
-        )
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise ArtifactError(f"{path} cannot be read as PEFT's configuration: {error}") from error
+        stabilized = bool(given.get("use_rslora"))
+        return _Settings(None if alpha is None else float(alpha), alphas, stabilized)
+    except (ValueError, AttributeError, TypeError, re.error) as error:
+        raise ArtifactError(f"{where}: PEFT's configuration cannot be read: {error}") from error

@@ -147,9 +147,11 @@ class CompiledModel:
         All are checked before any is overwritten. An adapter is forgotten. Raises ArtifactError.
         """
         with self._lock:
-            self._weights.replace(source)
-            self._base.clear()
-            self._bind()
+            try:
+                self._weights.replace(source)
+                self._base.clear()
+            finally:
+                self._bind()
 
     def set_lora(self, source: LoraSource | None, scale: float = 1.0) -> None:
         """Run with a low-rank adapter, in place of the one before; None: with the weights alone.

@@ -1,5 +1,6 @@
 """`effcomp.load`: an artifact becomes a model that can be called."""
 
+import math
 import os
 import pathlib
 from collections.abc import Mapping
@@ -7,10 +8,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 
-from effcomp.errors import ArtifactError
+from effcomp.errors import ArtifactError, DeviceError
 from effcomp.plan.container import Artifact, read_artifact
 from effcomp.plan.manifest import SourceFile, WeightEntry
 from effcomp.runtime.mapping import MappedFile, laid_out, verify_chunks
+from effcomp.runtime.memory import extent
 from effcomp.runtime.model import CompiledModel, check_entries, require_target, target_for
 from effcomp.runtime.weights import (
     Offer,
@@ -24,7 +26,8 @@ from effcomp.runtime.weights import (
 
 __all__ = ["load", "open_weights"]
 
-_MOST_THREADS = 8
+_MOST_THREADS = 16
+_MOST_SPREAD = 4096  # elements of memory for one element of a weight
 
 
 def load(
@@ -66,13 +69,23 @@ def _versions_apart(artifact: Artifact) -> list[str]:
 
 def _device(artifact: Artifact, device: torch.device | str | None) -> torch.device:
     if device is not None:
-        chosen = torch.device(device)
+        try:
+            chosen = torch.device(device)
+        except RuntimeError as error:
+            raise DeviceError(f"there is no device {device!r}: {error}") from None
     elif torch.cuda.is_available() and target_for(artifact.plans, torch.device("cuda")):
         chosen = torch.device("cuda")
     else:
         chosen = torch.device("cpu")
-    if chosen.type == "cuda" and chosen.index is None and torch.cuda.is_available():
+    if chosen.type != "cuda" or not torch.cuda.is_available():
+        return chosen
+    if chosen.index is None:
         return torch.device("cuda", torch.cuda.current_device())
+    if chosen.index >= (count := torch.cuda.device_count()):
+        raise DeviceError(
+            f"there is no {chosen}: this machine has {count} CUDA device(s). A target such as "
+            "cuda:90 is no device; leave it out, or say 'cuda'"
+        )
     return chosen
 
 
@@ -151,5 +164,12 @@ def _check_offers(
                 f"{artifact.path}: {key} is {offer.dtype}{list(offer.shape)} instead of "
                 f"{entry.dtype}{list(entry.shape)}"
             )
-        if len(entry.strides) != len(entry.shape) or min(entry.strides, default=0) < 0:
+        if not _plausible(entry):
             raise ArtifactError(f"{artifact.path}: {key} has the strides {list(entry.strides)}")
+
+
+def _plausible(entry: WeightEntry) -> bool:
+    """Whether strides are some that a model's tensor may have: at most a slice of a wider one."""
+    if len(entry.strides) != len(entry.shape) or min(entry.strides, default=0) < 0:
+        return False
+    return extent(entry.shape, entry.strides) <= _MOST_SPREAD * math.prod(entry.shape) + 1

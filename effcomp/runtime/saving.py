@@ -13,7 +13,7 @@ from effcomp.errors import ArtifactError
 from effcomp.plan.manifest import SourceFile, Weights
 from effcomp.plan.tensors import TYPES, TensorData
 from effcomp.runtime.mapping import MappedFile
-from effcomp.runtime.weights import WeightStore, listed
+from effcomp.runtime.weights import WeightStore, listed, mapped_files
 
 __all__ = ["chosen_weights"]
 
@@ -36,7 +36,7 @@ def chosen_weights(
     elif mode == "omit":
         left = named
     elif mode == "reference":
-        mapped = [MappedFile.open(pathlib.Path(f)) for f in files] or list(store.files)
+        mapped = mapped_files(files) or list(store.files)
         if not mapped:
             raise ArtifactError(
                 "weights='reference' has to know which safetensors files hold the weights: pass "

@@ -15,10 +15,10 @@ from effcomp.errors import ArtifactError
 from effcomp.plan.manifest import WeightEntry
 from effcomp.runtime.mapping import MappedFile, laid_out
 
-__all__ = ["Offer", "WeightSource", "WeightStore", "listed", "matched", "offers_of"]
+__all__ = ["Offer", "WeightSource", "WeightStore", "listed", "mapped_files", "matched", "offers_of"]
 
 WeightSource = Mapping[str, torch.Tensor] | str | pathlib.Path | Sequence[str | pathlib.Path]
-"""Weights by name: a state dict, or safetensors files."""
+"""Weights by name: a state dict, safetensors files, or folders of them."""
 
 _MOST_NAMES = 5
 
@@ -38,11 +38,22 @@ def offers_of(source: WeightSource) -> dict[str, Offer]:
         return {name: _offer(name, tensor) for name, tensor in source.items()}
     paths = [source] if isinstance(source, (str, pathlib.Path)) else source
     found: dict[str, Offer] = {}
-    for path in paths:
-        for name, offer in file_offers(MappedFile.open(pathlib.Path(path))).items():
+    for file in mapped_files(paths):
+        for name, offer in file_offers(file).items():
             if name in found:
-                raise ArtifactError(f"{path}: {name} is in another of the files as well")
+                raise ArtifactError(f"{file.path}: {name} is in another of the files as well")
             found[name] = offer
+    return found
+
+
+def mapped_files(paths: Iterable[str | pathlib.Path]) -> list[MappedFile]:
+    """The safetensors files at these paths, and in these folders. Raises ArtifactError."""
+    found: list[MappedFile] = []
+    for path in map(pathlib.Path, paths):
+        inside = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
+        if not inside:
+            raise ArtifactError(f"there is no safetensors file in {path}")
+        found += map(MappedFile.open, inside)
     return found
 
 
@@ -125,23 +136,21 @@ class WeightStore:
         """The weight of this name."""
         return self.tensors[self.entries[name].tensor]
 
-    def replace(self, source: WeightSource) -> bool:
-        """Take other weights. Whether any lies elsewhere now. Raises ArtifactError."""
-        offers = matched(self.entries, offers_of(source))
-        moved = [self.write(key, offer.get()) for key, offer in offers.items()]
-        return any(moved)
+    def replace(self, source: WeightSource) -> None:
+        """Take other weights. Raises ArtifactError before any is overwritten."""
+        for key, offer in matched(self.entries, offers_of(source)).items():
+            self.write(key, offer.get())
 
-    def write(self, key: str, value: torch.Tensor) -> bool:
-        """Give a tensor another value. Whether it lies elsewhere now, no longer in a module."""
+    def write(self, key: str, value: torch.Tensor) -> None:
+        """Give a tensor another value, in place unless a module of the caller's holds it too."""
         old = self.tensors[key]
         with torch.inference_mode(False), torch.no_grad():
             if key in self._shared:
                 self._shared.discard(key)
                 new = laid_out(value, old.stride(), old.device)
                 self.tensors[key] = new.clone() if new is value else new
-                return True
-            _writable(old).copy_(value)
-        return False
+            else:
+                _writable(old).copy_(value)
 
 
 def _writable(tensor: torch.Tensor) -> torch.Tensor:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 import effcomp
-from effcomp.errors import ArtifactError
+from effcomp.errors import ArtifactError, CaptureError, ConfigError
 from tests.ahead.models import Counting, compile_counting, counting_inputs
 
 TAKES = r"counting_\w+ takes \(x: f32\[s0, 4\], flag: False, more: \{'a': f32\[s0, 4\]\}, times: 5"
@@ -98,3 +99,33 @@ def test_tied_weights_are_stored_once(model: Counting, tmp_path: Path) -> None:
         names = set(file.keys())
     assert len({"first.weight", "second.weight"} & names) == 1
     assert {"first.bias", "second.bias", "count", "scale", "shift"} <= names
+
+
+def test_an_exported_program_is_called_alike(model: Counting) -> None:
+    x, more = counting_inputs()
+    program = torch.export.export(model, (x, False), {"more": more, "times": 5}, strict=False)
+    compiled = effcomp.compile(program)
+    assert str(compiled.signature).startswith("(x: f32[3, 4], flag: False, more:")
+    torch.testing.assert_close(compiled(x=x, more=more)["y"], expected(model, 3)["y"])
+    with pytest.raises(ConfigError, match="has its arguments already"):
+        effcomp.compile(program, (x,))
+
+
+def test_what_cannot_be_compiled_is_said() -> None:
+    class Branching(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + 1 if x.sum() > 0 else x
+
+    with pytest.raises(CaptureError, match=r"torch\.export cannot trace Branching"):
+        effcomp.compile(Branching(), (torch.ones(2),))
+    with pytest.raises(ConfigError, match="a module or an exported program, not a function"):
+        effcomp.compile(lambda x: x, (torch.ones(2),))  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ConfigError, match="targets are a list of names"):
+        effcomp.compile(Counting(), targets="cpu")
+
+
+def test_the_report_comes_along(loaded: effcomp.CompiledModel) -> None:
+    (graph,) = loaded.report.graphs
+    assert (graph.target, graph.role, dict(graph.sizes)) == ("cpu", "inference", {"s0": 3})
+    assert [stage.spec for stage in graph.stages] == [spec for spec, _ in loaded.stages["cpu"]]
+    assert loaded.report.title == "Counting"

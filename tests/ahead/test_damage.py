@@ -114,6 +114,10 @@ SEALED: dict[str, tuple[Callable[[Files], None], str]] = {
         _manifest(lambda m: m["weights"]["entries"]["0.weight"].update(strides=[-1, 1])),
         "has the strides",
     ),
+    "wide strides": (
+        _manifest(lambda m: m["weights"]["entries"]["0.weight"].update(strides=[1 << 70, 1])),
+        "has the strides",
+    ),
     "dtype": (
         _manifest(lambda m: m["weights"]["entries"]["0.weight"].update(dtype="f16")),
         r"0.weight is f32\[4, 4\] instead of f16\[4, 4\]",
@@ -186,6 +190,8 @@ def test_another_device(artifact: Path, tmp_path: Path) -> None:
     if not torch.cuda.is_available():
         with pytest.raises(DeviceError, match="compiled for cpu, cuda:90, but torch sees no CUDA"):
             effcomp.load(artifact, "cuda")
+    with pytest.raises(DeviceError, match="there is no device 'gpu'"):
+        effcomp.load(artifact, "gpu")
     with pytest.raises(DeviceError, match="compiled for cpu, cuda:90, but this device is meta"):
         effcomp.load(artifact, "meta")
     compiled = effcomp.compile(nn.Linear(4, 4), (X,), targets=["cuda:90"])

@@ -123,6 +123,20 @@ def test_alpha(compiled: effcomp.CompiledModel, tmp_path: Path) -> None:
         torch.testing.assert_close(compiled(X), run(expected))
 
 
+def test_alpha_in_a_files_header(compiled: effcomp.CompiledModel, tmp_path: Path) -> None:
+    """diffusers keeps PEFT's configuration there, and nothing of it among the tensors."""
+    pairs = adapter(1)
+    settings = {"transformer.lora_alpha": 8, "transformer.r": RANK, "transformer.use_rslora": True}
+    path = tmp_path / "pytorch_lora_weights.safetensors"
+    save_file(spelled(pairs), path, {"lora_adapter_metadata": json.dumps(settings)})
+    compiled.set_lora(path, 0.5)
+    torch.testing.assert_close(compiled(X), run(merged(pairs, 0.5 * 8 / RANK**0.5)))
+    settings["transformer.use_dora"] = True
+    save_file(spelled(pairs), path, {"lora_adapter_metadata": json.dumps(settings)})
+    with pytest.raises(ArtifactError, match="is a DoRA"):
+        compiled.set_lora(path)
+
+
 def test_what_does_not_fit_is_refused(compiled: effcomp.CompiledModel) -> None:
     base = compiled(X)
     pairs = adapter(1)

@@ -69,8 +69,15 @@ def test_files_are_taken(compiled: effcomp.CompiledModel, tmp_path: Path) -> Non
     files = [tmp_path / "1.safetensors", tmp_path / "2.safetensors"]
     for part, file in zip((names[:2], names[2:]), files, strict=True):
         save_file({name: state[name] for name in part}, file)
-    compiled.load_weights(files)
-    torch.testing.assert_close(compiled(X), run(small(3)))
+    for source in (files, tmp_path):
+        compiled.load_weights(small(1).state_dict())
+        compiled.load_weights(source)
+        torch.testing.assert_close(compiled(X), run(small(3)))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ArtifactError, match="there is no safetensors file in"):
+        compiled.load_weights(tmp_path / "empty")
+    with pytest.raises(ArtifactError, match=r"is in another of the files as well"):
+        compiled.load_weights([*files, files[0]])
 
 
 def test_nothing_is_overwritten_unless_everything_fits(compiled: effcomp.CompiledModel) -> None:

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from effcomp.capture.dtypes import NAMES, common_dtype
+from effcomp.capture.dtypes import common_dtype
+from effcomp.dtypes import DTYPE_NAMES
 from effcomp.ir import TensorType, Value
 from tests.capture.recording import calls, check, unmodelled
 
@@ -188,11 +189,11 @@ def test_common_dtype_is_torchs() -> None:
     for x in (t for tensor in TENSORS for t in (tensor, tensor[0])):
         for y in (*(t for tensor in TENSORS for t in (tensor, tensor[0])), *NUMBERS):
             operands = [_typed(x), y if not isinstance(y, Tensor) else _typed(y)]
-            assert common_dtype(operands) == NAMES[torch.result_type(x, y)], (x, y)
+            assert common_dtype(operands) == DTYPE_NAMES[torch.result_type(x, y)], (x, y)
 
 
 def _typed(x: Tensor) -> Value:
-    return Value(TensorType(NAMES[x.dtype], tuple(x.shape)))
+    return Value(TensorType(DTYPE_NAMES[x.dtype], tuple(x.shape)))
 
 
 def test_promotion_of_tensors() -> None:

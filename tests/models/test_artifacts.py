@@ -125,3 +125,20 @@ class _Fields(dict[str, Any]):
 
     def __getitem__(self, key: Any) -> Any:
         return list(self.values())[key] if isinstance(key, int) else super().__getitem__(key)
+
+
+@pytest.mark.parametrize("name", ["llama", "bert"])
+def test_sizes_may_change(name: str, tmp_path: Path) -> None:
+    """One artifact for every batch and length, which are the same symbols in all arguments."""
+    entry = ZOO[name]
+    inputs = entry.inputs()
+    free = {0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO}
+    shapes = {k: free if isinstance(v, torch.Tensor) else None for k, v in inputs.items()}
+    model = entry.build()
+    effcomp.compile(model, (), inputs, dynamic_shapes=shapes).save(tmp_path / "model.eff")
+    loaded = effcomp.load(tmp_path / "model.eff")
+    for batch, size in ((2, "default"), (3, "changed")):
+        given = entry.inputs(batch=batch, size=size)
+        with torch.no_grad():
+            expected = tensors(entry, model(**given))
+        assert_agree(_comparable(entry, loaded(**given)), expected, torch.float32)
