@@ -1,12 +1,14 @@
 """Measures an artifact that was compiled elsewhere: loading, first call, steady calls, new weights.
 
     python -m benchmarks.artifact build --workload flux --target cuda:90 --out flux.eff
+    python -m benchmarks.artifact package --workload flux --out flux.pt2
     python -m benchmarks.artifact measure --workload flux --artifact flux.eff --out F-artifact.json
 
 `build` needs no GPU and leaves the weights out, so that the file is small enough to be carried.
 `measure` makes the weights from their seed, stores them with the artifact, and loads that in a new
 process beside AOTInductor's package of the same model, which is built on the spot (`--no-aoti`
-leaves it out). Then it times weight loading beside safetensors alone, and swapping adapters.
+leaves it out; `--aoti` takes one that `package` made before). Then it times weight loading beside
+safetensors alone, and swapping adapters.
 """
 
 from __future__ import annotations
@@ -269,6 +271,8 @@ def _versions_of(artifact: Path) -> dict[str, str]:
 def _aoti(workload: Workload, package: Path, arguments: argparse.Namespace) -> Package:
     if arguments.no_aoti:
         return Package(kind="aotinductor", status="skipped", why="--no-aoti")
+    if arguments.aoti is not None:
+        return measure_package("aotinductor", arguments.aoti, arguments, None)
     try:
         seconds = build_aoti(workload, package)
     except Exception as error:  # noqa: BLE001 - a peer's failure is what the result reports
@@ -282,7 +286,7 @@ def main(argv: Sequence[str] | None = None) -> ArtifactResult | None:
     """Build, measure, or (in a process of its own) load and call."""
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("build", "measure", "child"):
+    for name in ("build", "package", "measure", "child"):
         command = commands.add_parser(name)
         command.add_argument("--workload", choices=sorted(WORKLOADS), default="flux")
         command.add_argument("--tiny", action="store_true", help="a shrunken model, to try the run")
@@ -295,6 +299,7 @@ def main(argv: Sequence[str] | None = None) -> ArtifactResult | None:
         if name == "measure":
             command.add_argument("--artifact", type=Path, required=True)
             command.add_argument("--no-aoti", action="store_true")
+            command.add_argument("--aoti", type=Path, help="a package that is there already")
         if name == "child":
             command.add_argument("--kind", choices=("effcomp", "aotinductor"), required=True)
             command.add_argument("--package", type=Path, required=True)
@@ -302,6 +307,9 @@ def main(argv: Sequence[str] | None = None) -> ArtifactResult | None:
     match arguments.command:
         case "build":
             build_artifact(arguments.workload, arguments.target, arguments.out, arguments.tiny)
+        case "package":
+            made = build(arguments.workload, arguments.device, arguments.tiny)
+            print(f"{arguments.out}: {build_aoti(made, arguments.out):.1f} s")
         case "measure":
             return measure(arguments)
         case _:
