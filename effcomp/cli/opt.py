@@ -58,13 +58,19 @@ Matches = Annotated[
     bool,
     typer.Option(
         "--matches",
-        help="Print to stderr which rules applied, how often and where, and which refused.",
+        help="Print to stderr which rules applied, how often and where.",
         rich_help_panel="Watch",
     ),
 ]
 VerifyEach = Annotated[
     bool,
     typer.Option(help="Verify after every pass, or only at the ends.", rich_help_panel="Watch"),
+]
+Refusals = Annotated[
+    bool,
+    typer.Option(
+        "--refusals", help="Print to stderr which rules refused, and why.", rich_help_panel="Watch"
+    ),
 ]
 Trace = Annotated[
     list[str] | None,
@@ -88,6 +94,7 @@ def opt(
     time: Time = False,
     matches: Matches = False,
     verify_each: VerifyEach = True,
+    refusals: Refusals = False,
     trace: Trace = None,
     plugin: Plugins = None,
     json: Json = False,
@@ -119,8 +126,8 @@ def opt(
     if matches:
         err().print(_matches(run))
     for stage in run.stages:
-        for miss in stage.misses:
-            note(f"{stage.spec}: {miss}", "note")
+        for told in (*stage.misses, *(stage.refusals if refusals else ())):
+            note(f"{stage.spec}: {told}", "note")
     text = print_graph(run.graph)
     if json:
         print_json({"pipeline": passes.text, "graph": text, **_data(run)})
@@ -253,16 +260,15 @@ def _timing(run: "Run") -> Any:
 
 
 def _matches(run: "Run") -> Any:
-    """Rules by pass: how often each applied and where, then what was refused."""
+    """Rules by pass: how often each applied, and where first."""
     from effcomp.cli.console import table
 
-    rows: list[tuple[str, str, str, str]] = []
-    for stage in run.stages:
-        rows += [(stage.spec, m.rule, str(m.count), ", ".join(m.locs)) for m in stage.matches]
-        for refusal in stage.refusals:
-            where = f" ({', '.join(refusal.locs)})" if refusal.locs else ""
-            rows.append((stage.spec, refusal.rule, "", f"{refusal.reason}{where}"))
-    return table(("pass", "rule", "applied", "where, or why not"), rows, right=("applied",))
+    rows = [
+        (stage.spec, match.rule, str(match.count), ", ".join(match.locs))
+        for stage in run.stages
+        for match in stage.matches
+    ]
+    return table(("pass", "rule", "applied", "where"), rows, right=("applied",))
 
 
 def _data(run: "Run") -> dict[str, Any]:

@@ -76,8 +76,8 @@ def test_a_plugins_pass_runs(plugin: Path) -> None:
 
 def test_refusals_and_near_misses_are_told(plugin: Path) -> None:
     args = ("opt", "-", "--plugin", plugin, "-p", "fold-twice")
-    refused = succeed(*args, "--matches", stdin=graph(shape="4"))
-    assert "x is small" in refused.err
+    refused = succeed(*args, "--refusals", stdin=graph(shape="4"))
+    assert "FoldTwice refused: x is small" in refused.err
     missed = succeed(*args, "--trace", "FoldTwice", "--json", stdin=graph(op="tensor.exp"))
     assert missed.data["stages"][0]["misses"]
     assert "FoldTwice matched" in missed.err
