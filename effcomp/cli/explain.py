@@ -117,9 +117,13 @@ def _of_source(
     from torch.export import ExportedProgram
 
     if targets or dynamic or isinstance(source.model, ExportedProgram):
-        from effcomp.cli.building import plan_source
+        from dataclasses import replace
 
-        return plan_source(source, dynamic, targets, config).report()
+        from effcomp.cli.building import plan_source
+        from effcomp.reporting import source_lines
+
+        report = plan_source(source, dynamic, targets, config).report()
+        return replace(report, sources=source_lines(report.graphs, source.model))
     import torch
 
     from effcomp.explanation import explain_call

@@ -87,6 +87,7 @@ def test_a_model_is_explained() -> None:
     assert "(inference, cpu): 5 of 5 ops modelled" in text
     report = Report.from_json(succeed("explain", MLP, "--target", "cuda:90", "--json").out)
     assert report.graphs[0].target == "cuda:90"
+    assert any("self.norm(x)" in text for found in report.sources for text in found.lines.values())
 
 
 def test_options_reach_what_is_explained() -> None:
