@@ -3,9 +3,9 @@
     python -m benchmarks.plans --workload flux --target cuda:90 --out F.json
     python -m benchmarks.plans --workload flux --kernels --steps 20 --compile sm_90
 
-The model is built from fake tensors, captured and compiled to a plan; nothing runs. A step's time
-is the larger of its bytes over the bandwidth and its arithmetic over the rate, plus a launch. These
-are predictions: they find plans that move too much, and never stand for a measurement.
+The model is built from fake tensors, captured and compiled to a plan; nothing runs. Steps are
+priced as reports price them (effcomp/reporting.py). These are predictions: they find plans that
+move too much, and never stand for a measurement.
 """
 
 from __future__ import annotations
@@ -23,33 +23,16 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from benchmarks.compiled_kernels import CompiledKernels, compile_kernels
 from benchmarks.workloads import WORKLOADS, build
+from effcomp import reporting
 from effcomp.api import Compilation, build_plan, pipeline_of
 from effcomp.capture import Captured, Role, compile_dynamo
 from effcomp.config import Config
-from effcomp.ir.types import ITEMSIZE
-from effcomp.plan.schema import (
-    ArenaPlace,
-    Buffer,
-    CallPlace,
-    CallStep,
-    Cost,
-    Launch,
-    OutputPlace,
-    Plan,
-    RunRegion,
-    Step,
-    TritonKernel,
-)
-from effcomp.runtime.memory import Span, extent, place_spans
+from effcomp.plan.schema import CallStep, Launch, Plan, RunRegion, Step
+from effcomp.report.schema import GraphReport
+from effcomp.runtime.occupancy import occupancy
 from effcomp.target import TARGETS, Target
 
 __all__ = ["main", "plan_of", "report_of"]
-
-ALIGNMENT = 512
-# Library calls whose arithmetic runs on the matrix unit, by the op they stand for.
-MATRIX_OPS = ("nn.linear", "tensor.matmul", "nn.attention", "nn.conv", "aten.call")
-# What a library's attention reaches of the matrix rate (cuDNN on an H200, by measurement).
-ATTENTION_EFFICIENCY = 0.85
 
 
 def plan_of(name: str, target: Target, tiny: bool = False) -> tuple[list[Compilation], float]:
@@ -89,24 +72,6 @@ def _outputs(captured: Captured) -> list[Any]:
     ]
 
 
-# Time.
-
-
-def _is_matrix(step: Step, cost: Cost) -> bool:
-    if isinstance(step, Launch):
-        return any(op in MATRIX_OPS for op in cost.ops)
-    return any(op in MATRIX_OPS for op in (*cost.ops, step.label))
-
-
-def _microseconds(step: Step, cost: Cost, target: Target) -> float:
-    """By roofline; a step without a cost of its own counts as a launch."""
-    moved, flops = float(cost.bytes), float(cost.flops)
-    rate = target.matrix_rate if _is_matrix(step, cost) else target.vector_rate
-    if "nn.attention" in cost.ops:
-        rate *= ATTENTION_EFFICIENCY
-    return 1e6 * (max(moved / target.bandwidth, flops / rate) + target.launch_seconds)
-
-
 def _kind(step: Step) -> str:
     match step:
         case Launch():
@@ -117,55 +82,21 @@ def _kind(step: Step) -> str:
             return (out or call.target).removeprefix("aten.")
 
 
-# Memory.
-
-
-def _bytes(buffer: Buffer) -> int:
-    if not buffer.spec.dtype:
-        return 0
-    shape = [int(size) for size in buffer.spec.shape]
-    return extent(shape, [int(s) for s in buffer.spec.strides]) * ITEMSIZE[buffer.spec.dtype]
-
-
-def memory_of(plan: Plan) -> dict[str, int]:
+def memory_of(report: GraphReport, prologue: Plan | None, target: Target) -> dict[str, int]:
     """Bytes of the arena, of outputs, of what calls return at most at once, and of the prologue."""
-    spans: list[Span] = []
-    outputs, calls = 0, Counter[int]()
-    made = _first_steps(plan)
-    for i, buffer in enumerate(plan.buffers):
-        match buffer.place:
-            case ArenaPlace(first=first, last=last):
-                spans.append(Span(_bytes(buffer), first, last))
-            case OutputPlace():
-                outputs += _bytes(buffer)
-            case CallPlace(last=last):
-                for at in range(made.get(i, last), last + 1):
-                    calls[at] += _bytes(buffer)
-            case _:
-                pass
-    arena = place_spans(spans, ALIGNMENT)[1]
-    extra = 0
-    if plan.prologue is not None:
-        kept = [
-            plan.prologue.buffers[o.buffer] for o in plan.prologue.outputs if o.buffer is not None
-        ]
-        extra = sum(_bytes(b) for b in kept if isinstance(b.place, (OutputPlace, CallPlace)))
+    held = report.memory.holdings
+    calls = Counter[int]()
+    for holding in held:
+        if holding.place == "call":
+            for step in range(holding.first, holding.last + 1):
+                calls[step] += holding.bytes
+    kept = occupancy(prologue, {}, torch.device(target.kind)).holdings if prologue else ()
     return {
-        "arena": arena,
-        "outputs": outputs,
+        "arena": report.memory.arena_bytes,
+        "outputs": sum(holding.bytes for holding in held if holding.place == "output"),
         "calls": max(calls.values(), default=0),
-        "prologue": extra,
+        "prologue": sum(holding.bytes for holding in kept if holding.place != "arena"),
     }
-
-
-def _first_steps(plan: Plan) -> dict[int, int]:
-    found: dict[int, int] = {}
-    for at, step in enumerate(plan.steps):
-        made = step.call.results if isinstance(step, CallStep) else ()
-        for buffer in made:
-            if buffer is not None:
-                found.setdefault(buffer, at)
-    return found
 
 
 # The report.
@@ -174,43 +105,38 @@ def _first_steps(plan: Plan) -> dict[int, int]:
 def report_of(record: Compilation, capture_seconds: float) -> dict[str, Any]:
     """What the plan does, step by step, and what the roofline says of it."""
     plan, target = record.plan, record.target
-    steps: list[dict[str, Any]] = []
-    floor = 0.0
-    for i, (step, cost) in enumerate(zip(plan.steps, plan.costs, strict=True)):
-        matrix = float(cost.flops) if _is_matrix(step, cost) else 0.0
-        floor += matrix / target.matrix_rate
-        steps.append(
-            {
-                "step": i,
-                "kind": _kind(step),
-                "label": step.label,
-                "ops": list(cost.ops),
-                "microseconds": round(_microseconds(step, cost, target), 2),
-                "mbytes": round(float(cost.bytes) / 1e6, 3),
-                "gflops": round(float(cost.flops) / 1e9, 3),
-                "loc": cost.loc,
-            }
-        )
-    weights = sum(
-        _port_bytes(p.spec.dtype, p.spec.shape) for p in plan.ports if p.weight and p.spec
-    )
-    kernels = [k for k in plan.kernels if isinstance(k, TritonKernel)]
+    report = reporting.report_of(record, {})
+    steps: list[dict[str, Any]] = [
+        {
+            "step": i,
+            "kind": _kind(step),
+            "label": step.label,
+            "ops": list(group.ops),
+            "microseconds": round(group.estimate * 1e6, 2),
+            "mbytes": round(group.bytes / 1e6, 3),
+            "gflops": round(group.flops / 1e9, 3),
+            "loc": group.loc,
+        }
+        for i, (step, group) in enumerate(zip(plan.steps, report.groups, strict=True))
+    ]
     by_kind = Counter[str]()
-    for s in steps:
-        by_kind[s["kind"]] += s["microseconds"]
+    for step in steps:
+        by_kind[step["kind"]] += step["microseconds"]
+    arithmetic = sum(group.flops for group in report.groups if group.matrix) / target.matrix_rate
+    weights = report.memory.weight_bytes
     return {
         "prediction": True,
         "graph": plan.name,
         "target": target.name,
-        "ops_captured": len(record.captured.graph.ops),
+        "ops_captured": report.total,
         "steps": len(steps),
         "steps_by_kind": dict(Counter(s["kind"] for s in steps).most_common()),
-        "distinct_kernels": len(kernels),
+        "distinct_kernels": sum(kernel.kind == "triton" for kernel in report.kernels),
         "predicted_milliseconds": round(sum(s["microseconds"] for s in steps) / 1e3, 4),
         "milliseconds_by_kind": {k: round(v / 1e3, 4) for k, v in by_kind.most_common()},
-        "floor_milliseconds": round(1e3 * max(floor, weights / target.bandwidth), 4),
+        "floor_milliseconds": round(1e3 * max(arithmetic, weights / target.bandwidth), 4),
         "weight_bytes": weights,
-        "memory_bytes": memory_of(plan),
+        "memory_bytes": memory_of(report, plan.prologue, target),
         "seconds": {
             "capture": round(capture_seconds, 2),
             **{k: round(v, 2) for k, v in record.seconds.items()},
@@ -218,13 +144,6 @@ def report_of(record: Compilation, capture_seconds: float) -> dict[str, Any]:
         "notes": list(plan.notes),
         "plan": steps,
     }
-
-
-def _port_bytes(dtype: str, shape: Sequence[int | str]) -> int:
-    count = ITEMSIZE[dtype]
-    for size in shape:
-        count *= int(size)
-    return count
 
 
 def _print(name: str, report: dict[str, Any], top: int) -> None:

@@ -1,4 +1,4 @@
-"""Writes docs/reference/ops.md, passes.md and options.md from the declarations in effcomp.
+"""Writes the pages of docs/reference (api, ops, options, passes) from the declarations in effcomp.
 
     python docs/generate_reference.py [--check]
 
@@ -14,6 +14,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from api_reference import api_page
 
 from effcomp.config import MODES, Config
 from effcomp.ir import SPECS
@@ -55,7 +57,7 @@ def _options(one: type[Pass]) -> Iterator[str]:
 def passes_page() -> str:
     lines = ["# Passes", "", NOTICE, ""]
     lines += ["A pass is written in a pipeline by its name, with options in braces:"]
-    lines += ["`canonicalize,cse`. `docs/how-to/add-a-pass.md` says how one is made.", ""]
+    lines += ["`canonicalize,cse`. `docs/how-to/write-a-pass.md` says how one is made.", ""]
     for name, one in sorted(PASSES.items()):
         levels = [level.value if level else "any" for level in (one.takes, one.gives)]
         lines += [f"## {name}", "", inspect.getdoc(one) or "", ""]
@@ -88,7 +90,12 @@ def main() -> int:
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
     stale = 0
-    pages = {"ops.md": ops_page(), "passes.md": passes_page(), "options.md": options_page()}
+    pages = {
+        "api.md": api_page(NOTICE),
+        "ops.md": ops_page(),
+        "options.md": options_page(),
+        "passes.md": passes_page(),
+    }
     for name, text in pages.items():
         path = FOLDER / name
         if path.exists() and path.read_text() == text:

@@ -74,7 +74,7 @@ def finish(planned: Planned, *, prepare: bool = True) -> CompiledModel:
         {r.target.name: r.plan for r in records},
         {r.target.name: _stages(r) for r in records},
         cubins,
-        planned.report().to_json(),
+        planned.report(cubins).to_json(),
     )
     shared = {entry.tensor for entry in entries.values() if not entry.state}
     store = WeightStore(entries, tensors, planned.device, shared)

@@ -16,8 +16,9 @@ from effcomp.api import Compilation, build_plan, device_of, pipeline_of, target_
 from effcomp.capture import Captured, Role, decompose_exported, import_exported, snake_case
 from effcomp.config import Config
 from effcomp.errors import ConfigError
+from effcomp.plan.cubin import Cubin
 from effcomp.report.schema import Report
-from effcomp.reporting import report_of, versions
+from effcomp.reporting import report_of, source_lines, versions
 from effcomp.target import Target
 
 __all__ = ["Planned", "plan_model"]
@@ -43,10 +44,19 @@ class Planned:
         """The sizes that may change, as they are in the example."""
         return example_sizes(self.program, self.captured)
 
-    def report(self) -> Report:
-        """What was done so far, for the sizes of the example."""
-        graphs = tuple(report_of(record, self.sizes) for record in self.records)
-        return Report(graphs=graphs, title=type(self.model).__name__, versions=versions())
+    def report(self, cubins: Mapping[str, Sequence[Cubin]] | None = None) -> Report:
+        """What was done so far, for the sizes of the example; `cubins` are by target."""
+        built = cubins or {}
+        graphs = tuple(
+            report_of(record, self.sizes, built.get(record.target.name, ()))
+            for record in self.records
+        )
+        return Report(
+            graphs=graphs,
+            title=type(self.model).__name__,
+            versions=versions(),
+            sources=source_lines(graphs, self.model),
+        )
 
 
 def plan_model(

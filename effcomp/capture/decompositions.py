@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch._ops import OperatorBase, OpOverload
 
-from effcomp.capture.registered import registered_operators
+from effcomp.capture.registered import op_for, registered_operators
 from effcomp.capture.table import ROWS
 from effcomp.capture.table.rows import find_overload
 from effcomp.errors import FallbackWarning
@@ -42,8 +42,8 @@ def aot_decompositions() -> Mapping[OpOverload, Callable[..., Any]]:
 
     Composites without a decomposition of their own are left out: AOT has them in parts already.
     """
-    registered = registered_operators()
-    return {op: parts for op, parts in _decompositions().items() if op not in registered}
+    registered_operators()  # loads the plugins: what stays whole is theirs to say too
+    return {op: parts for op, parts in _decompositions().items() if op_for(op) is None}
 
 
 @functools.cache
@@ -63,6 +63,7 @@ def export_decompositions() -> dict[OperatorBase, Callable[..., Any]]:
     """For `ExportedProgram.run_decompositions`, where leaving out a composite keeps it whole."""
     from torch.export import default_decompositions
 
+    registered_operators()
     table = default_decompositions()
     for op in [op for op in table if isinstance(op, OpOverload) and not _is_taken_apart(op)]:
         del table[op]
@@ -72,9 +73,7 @@ def export_decompositions() -> dict[OperatorBase, Callable[..., Any]]:
 
 def _is_taken_apart(op: OpOverload) -> bool:
     return (
-        op not in ROWS
-        and op not in registered_operators()
-        and torch.Tag.nondeterministic_seeded not in op.tags
+        op not in ROWS and op_for(op) is None and torch.Tag.nondeterministic_seeded not in op.tags
     )
 
 

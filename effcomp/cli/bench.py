@@ -14,6 +14,7 @@ from effcomp.cli.options import (
     Inputs,
     Options,
     PipelineText,
+    Plugins,
     Sizes,
 )
 
@@ -27,7 +28,7 @@ _PEERS = ("eager", "inductor", "inductor-reduce-overhead", "inductor-max-autotun
 Subject = Annotated[
     str | None,
     typer.Argument(
-        metavar="[MODEL|FILE.eff]",
+        metavar="MODEL|FILE.eff",
         show_default=False,
         help="An artifact, or MODEL.pt2, MODULE:FACTORY or FILE.py:FACTORY.",
     ),
@@ -60,6 +61,7 @@ def bench(
     tolerance: Tolerance = None,
     pipeline: PipelineText = None,
     option: Options = None,
+    plugin: Plugins = None,
     library: From = None,
     inputs: Inputs = None,
     size: Sizes = None,
@@ -78,7 +80,9 @@ def bench(
     from effcomp.cli.console import note, print_json, status
     from effcomp.cli.settings import config_of, parse_sizes
     from effcomp.cli.timing import run_lanes
+    from effcomp.cli.user_code import load_named_plugins
 
+    load_named_plugins(plugin)
     peers = _peers(against)
     config = config_of(option or (), pipeline)
     with status("loading"):
@@ -86,7 +90,7 @@ def bench(
             subject, model, library, peers, config, inputs=inputs,
             sizes=parse_sizes(size or ()), dtype=dtype, device=device,
         )  # fmt: skip
-    with torch.no_grad(), status("compiling and timing"):
+    with torch.no_grad():
         run_lanes(lanes, where, seconds)
     if len(lanes) == 1 and peers:
         note("an artifact is compared with its model only where one is named: --model or --from")

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_leaves
 
 from effcomp.api import backend
 from effcomp.cli.artifact_inputs import made_up_inputs, read_inputs
+from effcomp.cli.devices import device_named
 from effcomp.cli.sources import Source, resolve
 from effcomp.cli.tensor_files import flatten
 from effcomp.cli.timing import Lane
@@ -37,13 +39,16 @@ def lanes_of(
     is_artifact = subject is not None and subject.endswith(".eff")
     if model is not None and not is_artifact:
         raise ConfigError("--model is what an artifact is compared with; a model stands alone")
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    where = device_named(device)
     named = model if is_artifact else subject
     source = None
     if named is not None or library is not None:
+        fixed = named is not None and named.endswith(".pt2")  # such a program stays where it is
         source = resolve(
-            named, library, inputs=inputs, sizes=sizes, dtype=dtype, device=str(where)
+            named, library, inputs=inputs, sizes=sizes, dtype=dtype,
+            device=device if fixed else str(where),
         )  # fmt: skip
+        where = _device_of(source) or where
     elif not is_artifact:
         raise ConfigError("name an artifact, a model, or --from LIBRARY:PATH")
     lanes: dict[str, Lane] = {}
@@ -57,6 +62,12 @@ def lanes_of(
         for peer in peers:
             lanes[peer] = Lane(peer, _peer(peer, source))
     return lanes, where
+
+
+def _device_of(source: Source) -> torch.device | None:
+    """Where the arguments of its call are."""
+    leaves = tree_leaves(source.call_arguments())
+    return next((leaf.device for leaf in leaves if isinstance(leaf, torch.Tensor)), None)
 
 
 def relative_error(got: Any, expected: Any) -> float:

@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import platform
 import shutil
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -50,6 +51,7 @@ def examine() -> list[Finding]:
         _compiler(),
         *_targets(torch, triton),
         *(_extra(name, modules) for name, modules in _EXTRAS.items()),
+        *_plugins(),
         _cache(),
     ]
 
@@ -140,6 +142,29 @@ def _is_installed(module: str) -> bool:
 def _with_version(module: str) -> str:
     found = importlib.metadata.packages_distributions().get(module.partition(".")[0], [])
     return f"{module} {importlib.metadata.version(found[0])}" if found else module
+
+
+def _plugins() -> Iterator[Finding]:
+    """What is installed beside the compiler's own passes and ops, and what did not load."""
+    from effcomp.errors import PluginError, PluginWarning
+    from effcomp.passes import known_passes
+    from effcomp.plugins import REGISTRY
+
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always", PluginWarning)
+        try:
+            known_passes()
+        except PluginError as error:
+            yield Finding("plugins", "broken", str(error))
+    if failed := [str(w.message) for w in seen if issubclass(w.category, PluginWarning)]:
+        yield Finding("plugins left out", "missing", "\n".join(failed))
+    brought: dict[str, list[str]] = {}
+    for pass_ in REGISTRY.passes.values():
+        brought.setdefault(str(pass_.origin), []).append(f"pass {pass_.name}")
+    for op in REGISTRY.ops.values():
+        brought.setdefault(str(op.origin), []).append(f"op {op.spec.name}")
+    for origin, things in sorted(brought.items()):
+        yield Finding(f"plugin {origin}", "ok", ", ".join(things))
 
 
 def _cache() -> Finding:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from effcomp.cli.exits import ExitCode, exit_code_of
-from effcomp.errors import CacheWarning, EffcompError, FallbackWarning
+from effcomp.errors import CacheWarning, EffcompError, FallbackWarning, PluginWarning
 
 __all__ = ["Json", "command"]
 
@@ -103,7 +103,7 @@ def _shown_warnings() -> Iterator[None]:
         def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
             from effcomp.cli.console import note
 
-            if issubclass(category, (CacheWarning, FallbackWarning)):
+            if issubclass(category, (CacheWarning, FallbackWarning, PluginWarning)):
                 note(str(message), "warning")
             else:
                 default(message, category, *where, **more)

@@ -17,6 +17,7 @@ from effcomp.cli.options import (
     Options,
     Output,
     PipelineText,
+    Plugins,
     Sizes,
     Targets,
 )
@@ -67,6 +68,7 @@ def compile(
     dynamic: Dynamic = None,
     pipeline: PipelineText = None,
     option: Options = None,
+    plugin: Plugins = None,
     weights: Weights = "embed",
     weight_file: WeightFiles = None,
     emit: Emit = None,
@@ -89,15 +91,17 @@ def compile(
     from effcomp.cli.emitting import emit_text
     from effcomp.cli.settings import config_of, parse_sizes
     from effcomp.cli.sources import resolve
+    from effcomp.cli.user_code import load_named_plugins
     from effcomp.errors import ConfigError
 
     if output is None and emit is None and not dry_run:
         raise ConfigError("say where to write the artifact: -o FILE.eff, or --dry-run, or --emit")
+    load_named_plugins(plugin)
     config = config_of(option or (), pipeline)
     with status("loading the model"):
         source = resolve(
             model, library, inputs=inputs, sizes=parse_sizes(size or ()), dtype=dtype,
-            device=device or "cpu",
+            device=device,
         )  # fmt: skip
     planned = plan_source(source, dynamic or (), target, config)
     if dry_run:
@@ -126,12 +130,11 @@ def _save(
     import time
 
     from effcomp.ahead import finish
-    from effcomp.cli.console import out, print_json, size_text, status
+    from effcomp.cli.console import out, print_json, size_text
     from effcomp.cli.inspect import described, summary
 
     start = time.perf_counter()
-    with status("compiling kernels"):
-        finish(planned, prepare=False).save(output, weights=weights, files=files)
+    finish(planned, prepare=False).save(output, weights=weights, files=files)
     seconds = time.perf_counter() - start
     data: dict[str, Any] = {"path": str(output), "seconds": seconds, **described(output)}
     if json:

@@ -75,4 +75,6 @@ def exit_code_of(error: BaseException) -> ExitCode:
     for kind, code in _CODES:
         if isinstance(error, kind):
             return code
+    if type(error).__name__ == "OutOfMemoryError":  # torch's: it is not imported for its sake
+        return ExitCode.DEVICE
     return ExitCode.INTERNAL

@@ -14,6 +14,7 @@ from effcomp.cli.options import (
     Inputs,
     Options,
     PipelineText,
+    Plugins,
     Sizes,
     Targets,
 )
@@ -28,7 +29,7 @@ __all__ = ["explain"]
 Subject = Annotated[
     str | None,
     typer.Argument(
-        metavar="[MODEL|FILE.eff]",
+        metavar="MODEL|FILE.eff",
         show_default=False,
         help="An artifact, or MODEL.pt2, MODULE:FACTORY or FILE.py:FACTORY.",
     ),
@@ -51,6 +52,7 @@ def explain(
     dynamic: Dynamic = None,
     pipeline: PipelineText = None,
     option: Options = None,
+    plugin: Plugins = None,
     library: From = None,
     inputs: Inputs = None,
     size: Sizes = None,
@@ -72,12 +74,14 @@ def explain(
         from effcomp.cli.console import status
         from effcomp.cli.settings import config_of, parse_sizes
         from effcomp.cli.sources import resolve
+        from effcomp.cli.user_code import load_named_plugins
 
+        load_named_plugins(plugin)
         config = config_of(option or (), pipeline)
         with status("loading the model"):
             source = resolve(
                 subject, library, inputs=inputs, sizes=parse_sizes(size or ()), dtype=dtype,
-                device=device or "cpu",
+                device=device,
             )  # fmt: skip
         report = _of_source(source, target, dynamic or [], config)
     if html is not None:
@@ -118,9 +122,8 @@ def _of_source(
         return plan_source(source, dynamic, targets, config).report()
     import torch
 
-    from effcomp.cli.console import status
     from effcomp.explanation import explain_call
 
     options = config.model_dump(exclude_defaults=True)
-    with torch.no_grad(), status("compiling and calling"):
+    with torch.no_grad():
         return explain_call(source.model, source.args, source.kwargs, options)

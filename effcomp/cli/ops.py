@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from effcomp.cli.command import Json
+from effcomp.cli.options import Plugins
 
 __all__ = ["ops"]
 
@@ -12,17 +13,20 @@ __all__ = ["ops"]
 def ops(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[OP]...", help="Show these ops, or whole namespaces, in full."),
+        typer.Argument(metavar="OP", help="Show these ops, or whole namespaces, in full."),
     ] = None,
+    plugin: Plugins = None,
     json: Json = False,
 ) -> None:
     """List the ops of the IR, or describe some: operands, attributes, traits, meaning."""
     from effcomp.cli.console import out, print_json, table
+    from effcomp.cli.user_code import load_named_plugins
     from effcomp.errors import ConfigError, nearest
     from effcomp.ir import SPECS
     from effcomp.ir.spec_text import signature_text, trait_names
     from effcomp.plugins import load_plugins
 
+    load_named_plugins(plugin)
     load_plugins()
     namespaces = {name.partition(".")[0] for name in SPECS}
     for name in names or ():

@@ -2,14 +2,14 @@
 
 import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from effcomp.cli.command import Json
-from effcomp.cli.options import OneTarget, Output, PipelineText
+from effcomp.cli.options import OneTarget, Output, PipelineText, Plugins
 
 if TYPE_CHECKING:
     from effcomp.ir import Graph
@@ -54,9 +54,31 @@ Time = Annotated[
         "--time", help="Print the seconds of every pass to stderr.", rich_help_panel="Watch"
     ),
 ]
+Matches = Annotated[
+    bool,
+    typer.Option(
+        "--matches",
+        help="Print to stderr which rules applied, how often and where, and which refused.",
+        rich_help_panel="Watch",
+    ),
+]
 VerifyEach = Annotated[
     bool,
     typer.Option(help="Verify after every pass, or only at the ends.", rich_help_panel="Watch"),
+]
+Refusals = Annotated[
+    bool,
+    typer.Option(
+        "--refusals", help="Print to stderr which rules refused, and why.", rich_help_panel="Watch"
+    ),
+]
+Trace = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="RULE",
+        help="Print to stderr how near this rule came to matching; repeatable.",
+        rich_help_panel="Watch",
+    ),
 ]
 
 
@@ -70,7 +92,11 @@ def opt(
     print_after: PrintAfter = None,
     dump_dir: DumpFolder = None,
     time: Time = False,
+    matches: Matches = False,
     verify_each: VerifyEach = True,
+    refusals: Refusals = False,
+    trace: Trace = None,
+    plugin: Plugins = None,
     json: Json = False,
 ) -> None:
     """Run passes on a graph in text form and print what comes out.
@@ -78,14 +104,16 @@ def opt(
     Without --pipeline, a --target runs its own whole pipeline; with both, the target is what passes
     with a target option compile for. With neither the graph is verified and printed again.
     """
-    from effcomp.cli.console import err, print_json, write_text
+    from effcomp.cli.console import err, note, print_json, write_text
+    from effcomp.cli.user_code import load_named_plugins
     from effcomp.errors import PassError
     from effcomp.ir import print_graph
 
+    load_named_plugins(plugin)
     source = _read(graph)
     watch = _Watch(print_after_all, frozenset(print_after or ()), dump_dir)
     start = _parse(source, "stdin" if graph == "-" else graph)
-    passes = _pipeline(pipeline, target, stop_after, start)
+    passes = replace(_pipeline(pipeline, target, stop_after, start), trace=tuple(trace or ()))
     watch.check(passes)
     watch.on_start(start)
     try:
@@ -95,6 +123,11 @@ def opt(
         raise
     if time:
         err().print(_timing(run))
+    if matches:
+        err().print(_matches(run))
+    for stage in run.stages:
+        for told in (*stage.misses, *(stage.refusals if refusals else ())):
+            note(f"{stage.spec}: {told}", "note")
     text = print_graph(run.graph)
     if json:
         print_json({"pipeline": passes.text, "graph": text, **_data(run)})
@@ -129,8 +162,6 @@ def _pipeline(
     text: str | None, target: str | None, stop_after: str | None, graph: "Graph"
 ) -> "Pipeline":
     """What is to run, from the level that the graph stands at."""
-    from dataclasses import replace
-
     from effcomp.config import Config
     from effcomp.errors import ConfigError, nearest
     from effcomp.ir import Level
@@ -228,6 +259,29 @@ def _timing(run: "Run") -> Any:
     return table(columns, rows, right=("ms", "share", "ops"))
 
 
+def _matches(run: "Run") -> Any:
+    """Rules by pass: how often each applied and where, then what was refused."""
+    from effcomp.cli.console import table
+
+    rows = [
+        row
+        for stage in run.stages
+        for row in (
+            *((stage.spec, m.rule, str(m.count), ", ".join(m.locs)) for m in stage.matches),
+            *(
+                (
+                    stage.spec,
+                    r.rule,
+                    "",
+                    f"{r.reason} ({', '.join(r.locs)})" if r.locs else r.reason,
+                )
+                for r in stage.refusals
+            ),
+        )
+    ]
+    return table(("pass", "rule", "applied", "where, or why not"), rows, right=("applied",))
+
+
 def _data(run: "Run") -> dict[str, Any]:
     return {
         "stages": [
@@ -237,6 +291,8 @@ def _data(run: "Run") -> dict[str, Any]:
                 "ops": len(stage.graph.ops),
                 "seconds": stage.seconds,
                 "rules": dict(stage.counts),
+                "where": {match.rule: match.locs for match in stage.matches},
+                "misses": [str(miss) for miss in stage.misses],
                 "refusals": [str(refusal) for refusal in stage.refusals],
             }
             for stage in run.stages[1:]

@@ -20,6 +20,7 @@ __all__ = [
     "Options",
     "Output",
     "PipelineText",
+    "Plugins",
     "Sizes",
     "Targets",
 ]
@@ -69,7 +70,7 @@ PipelineText = Annotated[
         "--pipeline",
         "-p",
         metavar="PASSES",
-        help="Passes to run, such as 'canonicalize,chunk{min_rows=256}'.",
+        help="Passes to run, such as 'canonicalize,fold-constants{max_bytes=0}'.",
     ),
 ]
 Output = Annotated[
@@ -82,7 +83,7 @@ _SOURCE = "The model"
 Model = Annotated[
     str | None,
     typer.Argument(
-        metavar="[MODEL]",
+        metavar="MODEL",
         show_default=False,
         help="MODEL.pt2, MODULE:FACTORY or FILE.py:FACTORY.",
     ),
@@ -142,4 +143,13 @@ Options = Annotated[
 ]
 Artifact = Annotated[
     Path, typer.Argument(metavar="FILE.eff", show_default=False, help="A compiled artifact.")
+]
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plugin",
+        metavar="MODULE",
+        help="Import this first: a module or FILE.py that registers passes and ops. Repeatable; "
+        "installed plugins are found by themselves.",
+    ),
 ]

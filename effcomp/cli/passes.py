@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from effcomp.cli.command import Json
-from effcomp.cli.options import OneTarget
+from effcomp.cli.options import OneTarget, Plugins
 
 if TYPE_CHECKING:
     from effcomp.rewrite import Pass
@@ -17,9 +17,10 @@ __all__ = ["passes"]
 
 def passes(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[PASS]...", help="Show these passes in full.")
+        list[str] | None, typer.Argument(metavar="PASS", help="Show these passes in full.")
     ] = None,
     target: OneTarget = None,
+    plugin: Plugins = None,
     json: Json = False,
 ) -> None:
     """List the passes, describe some, or show the pipeline of a target.
@@ -28,9 +29,11 @@ def passes(
     printed after 'pipeline:' can be given to --pipeline.
     """
     from effcomp.cli.console import out, print_json, table
+    from effcomp.cli.user_code import load_named_plugins
     from effcomp.errors import ConfigError, nearest
     from effcomp.passes import known_passes
 
+    load_named_plugins(plugin)
     known = known_passes()
     for name in names or ():
         if name not in known:
@@ -50,8 +53,8 @@ def passes(
     rows = [(one.name, _levels(one), _summary(one)) for one in chosen]
     out().print(table(("pass", "level", "what it does"), rows))
     for one in chosen:
-        if plugin := _plugin(one.name):
-            out().print(f"{one.name} is from {plugin['from']} and runs {plugin['runs']}")
+        if found := _plugin(one.name):
+            out().print(f"{one.name} is from {found['from']} and runs {found['runs']}")
     if target is not None:
         out().print(f"\npipeline: {text}", soft_wrap=True)
 
@@ -99,9 +102,9 @@ def _described(one: "type[Pass]") -> dict[str, Any]:
 
 def _plugin(name: str) -> dict[str, Any]:
     """Who registered a pass, and where it runs; nothing of the compiler's own."""
-    from effcomp.plugins import registry
+    from effcomp.plugins import REGISTRY
 
-    entry = registry.passes.get(name)
+    entry = REGISTRY.passes.get(name)
     return {"from": str(entry.origin), "runs": entry.place} if entry else {}
 
 

@@ -33,6 +33,28 @@ InputSizes = Annotated[
     ),
 ]
 
+Weights = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="FILE",
+        dir_okay=False,
+        rich_help_panel="Weights",
+        help="Run with these weights instead, safetensors; repeatable.",
+    ),
+]
+Lora = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        dir_okay=False,
+        rich_help_panel="Weights",
+        help="Run with a low-rank adapter, safetensors.",
+    ),
+]
+LoraScale = Annotated[
+    float, typer.Option(metavar="X", rich_help_panel="Weights", help="How much of the adapter.")
+]
+
 
 def run(
     artifact: Artifact,
@@ -41,6 +63,9 @@ def run(
     random: Random = False,
     seed: Seed = 0,
     size: InputSizes = None,
+    weights: Weights = None,
+    lora: Lora = None,
+    lora_scale: LoraScale = 1.0,
     device: Device = None,
     json: Json = False,
 ) -> None:
@@ -50,7 +75,8 @@ def run(
     Results are named 'output', by position, or by the keys of what the model returns.
     """
     from effcomp.cli.artifact_inputs import made_up_inputs, parse_input_sizes, read_inputs
-    from effcomp.cli.console import note, out, print_json, status, table
+    from effcomp.cli.console import note, out, print_json, table
+    from effcomp.cli.devices import device_named
     from effcomp.cli.tensor_files import write_tensors
     from effcomp.errors import ConfigError
     from effcomp.runtime.opening import load
@@ -60,8 +86,10 @@ def run(
     if size and not random:
         raise ConfigError("--size goes with --random")
     start = time.perf_counter()
-    with status("loading"):
-        model = load(artifact, device)
+    where = device_named(device) if device else None
+    model = load(artifact, where, weights=weights or None)
+    if lora is not None:
+        model.set_lora(lora, lora_scale)
     loaded = time.perf_counter()
     if inputs is not None:
         args, kwargs = read_inputs(inputs, model.signature, model.device)

@@ -15,7 +15,7 @@ from effcomp.codegen.triton.written import module_text, parameters
 from effcomp.errors import EffcompError, LoweringError
 from effcomp.ir import Dim, Op, TensorType, Value
 from effcomp.plan.schema import AtenCall, KernelParam, TagArg, TritonKernel
-from effcomp.plugins import registry
+from effcomp.plugins import REGISTRY
 from effcomp.rewrite import Refused
 
 
@@ -75,7 +75,7 @@ def _param_type(arg: Value | Dim) -> str:
 
 def custom(low: Lowering, op: Op) -> None:
     """Launch the kernel of a registered op; where it has none or refuses, run its reference."""
-    emit = registry.ops[op.name].emitters.get(low.target.kind)
+    emit = REGISTRY.ops[op.name].emitters.get(low.target.kind)
     if emit is None:
         return library(low, op)
     # Kernels written by hand step through memory row by row.

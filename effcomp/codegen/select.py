@@ -8,7 +8,7 @@ from effcomp.codegen.groups import copying_view, group, product_group
 from effcomp.codegen.library import library, linear, matmul, slice_put, write
 from effcomp.codegen.lowering import Lowering
 from effcomp.ir import Op, Trait, spec_of
-from effcomp.plugins import registry
+from effcomp.plugins import REGISTRY
 
 Way = Callable[[Lowering, Op], None]
 
@@ -45,6 +45,6 @@ WAYS: Mapping[str, Way] = {
 def way_of(op: Op) -> Way:
     if op.name in WAYS:
         return WAYS[op.name]
-    if op.name in registry.ops:
+    if op.name in REGISTRY.ops:
         return custom
     return view if Trait.VIEW in spec_of(op).traits else library

@@ -17,7 +17,7 @@ from effcomp.passes.plan_layout import PlanLayout
 from effcomp.passes.plan_memory import PlanMemory
 from effcomp.passes.reinplace import Reinplace
 from effcomp.passes.split_norms import SplitNorms
-from effcomp.plugins import load_plugins, registry
+from effcomp.plugins import REGISTRY, load_plugins
 from effcomp.rewrite import Pass
 
 _ALL: tuple[type[Pass], ...] = (
@@ -32,9 +32,9 @@ PASSES: Mapping[str, type[Pass]] = {kind.name: kind for kind in _ALL}
 def known_passes() -> Mapping[str, type[Pass]]:
     """The compiler's own passes and those of plugins. Raises PluginError where names clash."""
     load_plugins()
-    for name, entry in registry.passes.items():
+    for name, entry in REGISTRY.passes.items():
         if name in PASSES:
             raise PluginError(
                 f"pass {name!r} is effcomp's own, and registered by {entry.origin}; rename yours"
             )
-    return {**PASSES, **{name: entry.kind for name, entry in registry.passes.items()}}
+    return {**PASSES, **{name: entry.kind for name, entry in REGISTRY.passes.items()}}

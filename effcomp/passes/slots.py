@@ -6,7 +6,7 @@ from typing import Any
 
 from effcomp.errors import PluginError
 from effcomp.passes.registry import known_passes
-from effcomp.plugins import PluginPass, registry
+from effcomp.plugins import REGISTRY, PluginPass
 from effcomp.rewrite import Pass
 from effcomp.target import Target
 
@@ -27,7 +27,7 @@ def with_plugins(own: Sequence[Slot], target: Target, training: bool) -> list[Sl
     """
     known = known_passes()
     slots = list(own)
-    waiting = [entry for entry in registry.passes.values() if entry.before or entry.after]
+    waiting = [entry for entry in REGISTRY.passes.values() if entry.before or entry.after]
     for entry in waiting:
         if not any(name in known for name in (*entry.before, *entry.after)):
             raise PluginError(
@@ -62,7 +62,7 @@ def _position(slots: Sequence[Slot], entry: PluginPass) -> int | None:
 def _behind(slots: Sequence[Slot], first: int, entry: PluginPass) -> int:
     """Behind the neighbour, and behind the plugins' passes that asked for the same before."""
     at = first + 1
-    while at < len(slots) and (other := registry.passes.get(slots[at].one.name)) is not None:
+    while at < len(slots) and (other := REGISTRY.passes.get(slots[at].one.name)) is not None:
         if other.after != entry.after:
             break
         at += 1

@@ -3,17 +3,17 @@
 from effcomp.plugins.custom import op
 from effcomp.plugins.discovery import GROUP, load_plugins
 from effcomp.plugins.registry import (
+    REGISTRY,
     CustomOp,
     Origin,
     PluginPass,
     Registry,
     isolated,
     register,
-    registry,
     unregister,
 )
 
 __all__ = [
-    "GROUP", "CustomOp", "Origin", "PluginPass", "Registry", "isolated", "load_plugins", "op",
-    "register", "registry", "unregister",
+    "GROUP", "REGISTRY", "CustomOp", "Origin", "PluginPass", "Registry", "isolated",
+    "load_plugins", "op", "register", "unregister",
 ]  # fmt: skip

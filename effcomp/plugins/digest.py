@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
-from effcomp.plugins.registry import CustomOp, Origin, PluginPass, registry
+from effcomp.plugins.registry import REGISTRY, CustomOp, Origin, PluginPass
 
 
 def registered_text() -> str:
@@ -20,8 +20,8 @@ def registered_text() -> str:
     seen here.
     """
     lines = [
-        *(_line("pass", p.name, p.origin, _parts_of_pass(p)) for p in registry.passes.values()),
-        *(_line("op", o.spec.name, o.origin, _parts_of_op(o)) for o in registry.ops.values()),
+        *(_line("pass", p.name, p.origin, _parts_of_pass(p)) for p in REGISTRY.passes.values()),
+        *(_line("op", o.spec.name, o.origin, _parts_of_op(o)) for o in REGISTRY.ops.values()),
     ]
     return "\n".join(sorted(lines))
 
@@ -38,7 +38,7 @@ def _parts_of_pass(entry: PluginPass) -> list[Any]:
 
 def _parts_of_op(entry: CustomOp) -> list[Any]:
     functions = (entry.spec.infer, entry.reference, *entry.emitters.values())
-    return [*(f for f in functions if f is not None), repr(entry.torch_ops)]
+    return [*(f for f in functions if f is not None), entry.expression, repr(entry.torch_ops)]
 
 
 def source_digest(thing: Any, origin: Origin) -> str:
@@ -51,7 +51,7 @@ def source_digest(thing: Any, origin: Origin) -> str:
         return hashlib.sha256(_source_text(thing).encode()).hexdigest()[:16]
     package = str(thing.__module__).partition(".")[0]
     whole = getattr(sys.modules.get(package), "__path__", None) if origin.installed else None
-    return _digest_of(tuple(str(path) for path in whole) if whole else (file,), registry.version)
+    return _digest_of(tuple(str(path) for path in whole) if whole else (file,), REGISTRY.version)
 
 
 @functools.lru_cache(maxsize=256)

@@ -1,6 +1,7 @@
 """Which passes and ops were registered, by whom, and where passes go."""
 
 import contextlib
+import re
 from collections.abc import Callable, Generator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ class Origin:
         return f"{self.name} {self.version}" if self.version else f"module {self.name!r}"
 
 
+_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 COMPILER = Origin("effcomp", "itself")
 
 
@@ -61,7 +63,8 @@ class CustomOp:
     """What the compiler knows of a registered op besides its declaration.
 
     `reference` is a function on torch tensors; `emitters` make a launch of the op, by kind of
-    target; `torch_ops` are operators such as "mylib::scale" that capture maps to it.
+    target; `expression` is how an elementwise op reads in Triton, its operands and attributes in
+    braces; `torch_ops` are operators such as "mylib::scale" that capture maps to it.
     """
 
     spec: OpSpec
@@ -70,6 +73,7 @@ class CustomOp:
     emitters: Mapping[str, Callable[..., Any]] = field(
         default_factory=lambda: MappingProxyType(dict[str, Callable[..., Any]]())
     )
+    expression: str = ""
     torch_ops: tuple[str, ...] = ()
 
 
@@ -89,7 +93,8 @@ class Registry:
 
     def add_op(self, entry: CustomOp) -> None:
         name = entry.spec.name
-        self._claim("op", name, self.ops.get(name), entry.origin, entry.spec.infer)
+        held = self.ops.get(name)
+        self._claim("op", name, held, entry.origin, entry.spec.infer)
         for operator in entry.torch_ops:
             owner = self.torch_ops.get(operator, name)
             if owner != name:
@@ -97,6 +102,8 @@ class Registry:
                     f"torch operator {operator!r} is claimed by op {owner!r} of "
                     f"{self.ops[owner].origin} and by op {name!r} of {entry.origin}"
                 )
+        for operator in held.torch_ops if held is not None else ():
+            self.torch_ops.pop(operator, None)
         self.ops[name] = entry
         self.torch_ops.update(dict.fromkeys(entry.torch_ops, name))
         self.version += 1
@@ -126,7 +133,7 @@ def _is_redefined(held: PluginPass | CustomOp, origin: Origin, thing: Any) -> bo
     return same_place and held.origin == origin and not origin.installed
 
 
-registry = Registry()
+REGISTRY = Registry()
 """The tables of this process."""
 
 _REGISTERING: ContextVar[Origin | None] = ContextVar("effcomp_registering", default=None)
@@ -167,7 +174,11 @@ def register(
     for kind in kinds:
         if not isinstance(getattr(kind, "name", None), str) or not hasattr(kind, "run"):
             raise PluginError(f"{kind!r} is no pass: it needs `name`, `takes`, `gives` and `run`")
-        registry.add_pass(
+        if not _NAME.fullmatch(kind.name):
+            raise PluginError(
+                f"a pass cannot be called {kind.name!r}: pipelines write names as 'fuse-scale'"
+            )
+        REGISTRY.add_pass(
             PluginPass(kind, origin_of(kind), _names(before), _names(after), targets, training)
         )
 
@@ -178,14 +189,14 @@ def _names(given: str | tuple[str, ...]) -> tuple[str, ...]:
 
 def unregister(name: str) -> None:
     """Forget a pass or an op that was registered. Raises PluginError where there is none."""
-    if name not in registry.passes and name not in registry.ops:
+    if name not in REGISTRY.passes and name not in REGISTRY.ops:
         raise PluginError(f"nothing called {name!r} is registered")
-    registry.passes.pop(name, None)
-    if (held := registry.ops.pop(name, None)) is not None:
+    REGISTRY.passes.pop(name, None)
+    if (held := REGISTRY.ops.pop(name, None)) is not None:
         del SPECS[name]
         for operator in held.torch_ops:
-            registry.torch_ops.pop(operator, None)
-    registry.version += 1
+            REGISTRY.torch_ops.pop(operator, None)
+    REGISTRY.version += 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,15 +211,15 @@ class Snapshot:
 
 def snapshot() -> Snapshot:
     return Snapshot(
-        dict(registry.passes), dict(registry.ops), dict(registry.torch_ops), dict(SPECS)
+        dict(REGISTRY.passes), dict(REGISTRY.ops), dict(REGISTRY.torch_ops), dict(SPECS)
     )
 
 
 def restore(kept: Snapshot) -> None:
     """Let exactly that be registered which was then."""
-    registry.passes, registry.ops = dict(kept.passes), dict(kept.ops)
-    registry.torch_ops = dict(kept.torch_ops)
-    registry.version += 1
+    REGISTRY.passes, REGISTRY.ops = dict(kept.passes), dict(kept.ops)
+    REGISTRY.torch_ops = dict(kept.torch_ops)
+    REGISTRY.version += 1
     SPECS.clear()
     SPECS.update(kept.specs)
 
@@ -218,6 +229,6 @@ def isolated() -> Generator[Registry]:
     """Forget afterwards what is registered inside: for tests."""
     kept = snapshot()
     try:
-        yield registry
+        yield REGISTRY
     finally:
         restore(kept)

@@ -21,7 +21,7 @@ from effcomp.plan.schema import (
     SizeArg,
     TagArg,
 )
-from effcomp.plugins import registry
+from effcomp.plugins import REGISTRY
 from effcomp.reference.traced import traced
 
 # The ops that write into their first operand.
@@ -222,7 +222,7 @@ class Emitter:
 
     def _registered(self, op: Op) -> Row:
         """The row of a registered op: what its reference calls."""
-        custom = registry.ops.get(op.name)
+        custom = REGISTRY.ops.get(op.name)
         if custom is None or custom.reference is None:
             types = ", ".join(str(v.type) for v in op.operands)
             where = f" at {op.loc}" if op.loc else ""

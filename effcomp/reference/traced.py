@@ -14,7 +14,7 @@ import torch
 from torch import SymInt, Tensor
 from torch.fx import Node
 
-from effcomp.dtypes import DTYPES
+from effcomp.dtypes import DTYPE_NAMES
 from effcomp.errors import EffcompError, LoweringError
 from effcomp.ir import Attr, TensorType, Trait, Type, print_dim
 from effcomp.plan.schema import (
@@ -27,10 +27,9 @@ from effcomp.plan.schema import (
     SizeArg,
     TagArg,
 )
-from effcomp.plugins import CustomOp, registry
+from effcomp.plugins import REGISTRY, CustomOp
 from effcomp.reference.tracing import Trace, branch_in
 
-NAMES = {dtype: name for name, dtype in DTYPES.items()}
 # In place of operators that look at strides: what the plan holds may lie otherwise.
 STRIDE_FREE = {
     "aten.view.default": "aten.reshape.default",
@@ -49,7 +48,7 @@ def traced(op: CustomOp, types: Sequence[Type], attrs: Mapping[str, Attr]) -> Re
     Local ids 0..len(types)-1 are the operands.
     """
     key = (op.spec.name, tuple(types), repr(sorted(attrs.items())))
-    return _traced(key, registry.version, _Call(op, tuple(types), attrs))
+    return _traced(key, REGISTRY.version, _Call(op, tuple(types), attrs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +135,7 @@ class _Tracer:
             else ConstArg(tensor.item())
         )
         kwargs = (
-            ("dtype", TagArg("dtype", NAMES[tensor.dtype])),
+            ("dtype", TagArg("dtype", DTYPE_NAMES[tensor.dtype])),
             ("device", TagArg("device", "plan")),
         )
         return self._add("aten.full.default", (ListArg(()), value), kwargs, 1)[0]
@@ -195,7 +194,7 @@ class _Tracer:
             case list() | tuple():
                 return ListArg(tuple(map(self._arg, x)))
             case torch.dtype():
-                return TagArg("dtype", NAMES[x])
+                return TagArg("dtype", DTYPE_NAMES[x])
             case torch.device():
                 return TagArg("device", "plan")
             case torch.layout():
@@ -225,7 +224,7 @@ class _Tracer:
             raise self.error(f"returns {len(returned)} results, the op declares {len(declared)}")
         for wanted, output in zip(declared, returned, strict=True):
             val = output.meta["val"]
-            given = TensorType(NAMES[val.dtype], tuple(map(self.trace.dim, val.shape)))
+            given = TensorType(DTYPE_NAMES[val.dtype], tuple(map(self.trace.dim, val.shape)))
             if (
                 not isinstance(wanted, TensorType)
                 or wanted.dtype != given.dtype

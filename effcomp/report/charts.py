@@ -86,7 +86,7 @@ class Roof:
 
 @dataclass(frozen=True, slots=True)
 class Roofline:
-    """A log-log plot; `still` counts the steps that compute nothing and so have no place in it."""
+    """A log-log plot; `still` counts the steps that have no place in it: they compute nothing."""
 
     dots: tuple[Dot, ...]
     roofs: tuple[Roof, ...]
@@ -120,7 +120,7 @@ class _Scale:
 
 def roofline(rows: Sequence[Alike], roofs: Roofs) -> Roofline | None:
     """The plot of steps under the target's roofs; None where no step computes anything."""
-    shown = [row for row in rows if row.first.flops and row.first.bytes]
+    shown = [row for row in rows if row.first.flops and row.first.bytes and row.seconds]
     if not shown:
         return None
     points = [

@@ -69,6 +69,7 @@ class GraphPage:
     seconds: float
     estimate: float
     measured: bool
+    applied: Mapping[tuple[str, str], str]  # by pass and rule, the first lines it applied at
     slowest: StageReport | None
     last_ops: int
     most_ops: int
@@ -172,6 +173,7 @@ def _graph_page(graph: GraphReport) -> GraphPage:
         seconds=sum(map(seconds_of, groups)),
         estimate=sum(group.estimate for group in groups),
         measured=any(group.measured is not None for group in groups),
+        applied={(m.stage, m.rule): ", ".join(m.locs) for m in graph.places if m.locs},
         slowest=max(stages, key=lambda stage: stage.seconds, default=None),
         last_ops=stages[-1].ops if stages else graph.total,
         most_ops=max((stage.ops for stage in stages), default=1) or 1,

@@ -7,14 +7,19 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
 from pathlib import Path
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from effcomp.errors import ReportError
 
 REPORT_VERSION = 1
-_STRICT = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
+_STRICT = ConfigDict(extra="forbid")
+
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 # The program: an op graph that needs no compiler to be read.
@@ -62,10 +67,10 @@ class StageReport:
     """
 
     spec: str
-    ops: int
+    ops: Count
     changed: bool
-    seconds: float
-    counts: Mapping[str, int]
+    seconds: Seconds
+    counts: Mapping[str, Count]
     text: str
 
 
@@ -76,7 +81,7 @@ class RefusalReport:
     stage: str
     rule: str
     reason: str
-    count: int
+    count: Count
     locs: tuple[str, ...]
     text: str
 
@@ -87,7 +92,7 @@ class MatchReport:
 
     stage: str
     rule: str
-    count: int
+    count: Count
     locs: tuple[str, ...]
 
 
@@ -110,7 +115,7 @@ class Unmodelled:
 
     target: str
     why: str
-    count: int
+    count: Count
 
 
 # What runs.
@@ -124,19 +129,19 @@ class GroupReport:
     the torch operator. `estimate` is the roofline's time, `measured` a real one, in seconds.
     """
 
-    kind: str  # "kernel", "region" or "library"
+    kind: Literal["kernel", "region", "library"]
     label: str
     ops: tuple[str, ...]
-    bytes: int
-    flops: int
+    bytes: Count
+    flops: Count
     loc: str
     scope: str
     op: int
     runs: str
-    grid: tuple[int, ...]
+    grid: tuple[Count, ...]
     matrix: bool  # whether a product that runs at the matrix rate is in it
-    estimate: float
-    measured: float | None = None
+    estimate: Seconds
+    measured: Seconds | None = None
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -148,14 +153,14 @@ class KernelReport:
     """
 
     digest: str
-    kind: str  # "triton" or "region"
+    kind: Literal["triton", "region"]
     function: str
     source: str
     options: Mapping[str, str]
-    launches: int
-    registers: int | None = None
-    stack_bytes: int | None = None
-    shared_bytes: int | None = None
+    launches: Count
+    registers: Count | None = None
+    stack_bytes: Count | None = None
+    shared_bytes: Count | None = None
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -164,21 +169,21 @@ class Holding:
 
     name: str
     type: str
-    place: str  # "arena", "output" or "call"
-    bytes: int
-    first: int
-    last: int
-    offset: int | None = None
+    place: Literal["arena", "output", "call"]
+    bytes: Count
+    first: Count
+    last: Count
+    offset: Count | None = None
 
 
 @dataclass(frozen=True, config=_STRICT)
 class MemoryReport:
     """What a call allocates beside its arguments, in bytes; weights and inputs for comparison."""
 
-    peak_bytes: int
-    arena_bytes: int
-    weight_bytes: int
-    input_bytes: int
+    peak_bytes: Count
+    arena_bytes: Count
+    weight_bytes: Count
+    input_bytes: Count
     holdings: tuple[Holding, ...]
 
 
@@ -186,10 +191,10 @@ class MemoryReport:
 class Roofs:
     """The rates of a target: bytes/s, FLOP/s, seconds a launch."""
 
-    bandwidth: float
-    matrix_rate: float
-    vector_rate: float
-    launch_seconds: float
+    bandwidth: Rate
+    matrix_rate: Rate
+    vector_rate: Rate
+    launch_seconds: Rate
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -203,19 +208,19 @@ class GraphReport:
     role: str
     target: str
     roofs: Roofs
-    sizes: Mapping[str, int]
+    sizes: Mapping[str, Count]
     assumed: tuple[str, ...]  # names of sizes no call has told
-    modelled: int
+    modelled: Count
     unmodelled: tuple[Unmodelled, ...]
     stages: tuple[StageReport, ...]
     program: ProgramReport
     groups: tuple[GroupReport, ...]
     kernels: tuple[KernelReport, ...]
     refusals: tuple[RefusalReport, ...]
-    matches: Mapping[str, int]
+    matches: Mapping[str, Count]
     notes: tuple[str, ...]
     memory: MemoryReport
-    seconds: Mapping[str, float]
+    seconds: Mapping[str, Seconds]
     places: tuple[MatchReport, ...] = ()
     misses: tuple[MissReport, ...] = ()
 
@@ -274,6 +279,8 @@ class Report:
     @staticmethod
     def from_json(text: str) -> "Report":
         """Read what `to_json` writes. Raises ReportError saying what is wrong, and where."""
+        from effcomp.report.checking import check_report
+
         try:
             report = _adapter().validate_json(text)
         except ValidationError as error:
@@ -284,6 +291,7 @@ class Report:
             raise ReportError(
                 f"the report has version {report.version}; this effcomp reads {REPORT_VERSION}"
             )
+        check_report(report)
         return report
 
     def to_html(self, path: str | Path) -> Path:

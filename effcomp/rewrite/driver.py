@@ -176,9 +176,8 @@ class _Driver:
 
 
 def _node_of(program: Program, op: Op) -> Node:
-    node = program.node_of(op.results[0])
-    assert node is not None, f"{op.name} stands in the program"
-    return node
+    """The place of an op that a match found by what it reads."""
+    return next(node for v in op.operands for node in program.reading_nodes(v) if node.op is op)
 
 
 def _attempt(rule: AnyRule, m: Match, log: Log) -> tuple[list[Op], tuple[Value, ...]] | Refused:

@@ -76,8 +76,7 @@ def _parse_pass(
         raise ConfigError(f"unknown pass {name!r}; {nearest(name, registry)}")
     if brace and not rest.endswith("}"):
         raise ConfigError(f"the options of {name} are not closed: {text!r}")
-    hints = typing.get_type_hints(kind)
-    known = {f.name: hints[f.name] for f in fields(kind)}
+    known = _option_types(kind, name)
     given: dict[str, Any] = {key: value for key, value in shared.items() if key in known}
     only: tuple[str, ...] = ()
     for part in _split(rest[:-1]):
@@ -96,6 +95,21 @@ def _parse_pass(
     if missing := sorted(required - given.keys()):
         raise ConfigError(f"{name} needs option {missing[0]!r}")
     return kind(**given), only
+
+
+def _option_types(kind: type[Any], name: str) -> dict[str, Any]:
+    """What each option's text is read as."""
+    own = fields(kind)
+    if not own:
+        return {}
+    try:
+        hints = typing.get_type_hints(kind)
+    except NameError as error:
+        raise ConfigError(
+            f"the options of pass {name!r} cannot be read, its annotations name what its module "
+            f"does not: {error}"
+        ) from None
+    return {f.name: hints[f.name] for f in own}
 
 
 def _modules(text: str, name: str) -> tuple[str, ...]:

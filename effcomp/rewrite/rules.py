@@ -85,17 +85,20 @@ class Rule(ABC, Generic[Facts]):
 
     @property
     def name(self) -> str:
+        """What reports and `trace` call it: the name of the class."""
         return type(self).__name__
 
     @abstractmethod
-    def pattern(self) -> Pattern: ...
+    def pattern(self) -> Pattern:
+        """What to look for; asked once a run."""
 
     def check(self, m: Match) -> Facts | Refused:
         """Return the facts that `rewrite` needs, or say why not; left out where it needs none."""
         return cast("Facts", None)
 
     @abstractmethod
-    def rewrite(self, m: Match, b: Builder, facts: Facts) -> Value | tuple[Value, ...]: ...
+    def rewrite(self, m: Match, b: Builder, facts: Facts) -> Value | tuple[Value, ...]:
+        """Build what stands for the results, of the same types; several as a tuple."""
 
 
 AnyRule = Rule[Any]

@@ -14,7 +14,6 @@ from effcomp.errors import PlanError
 from effcomp.plan.expressions import evaluate
 from effcomp.plan.schema import (
     ArenaPlace,
-    Buffer,
     BufferArg,
     CallPlace,
     CallStep,
@@ -28,69 +27,24 @@ from effcomp.plan.schema import (
     ViewPlace,
 )
 from effcomp.runtime.calls import Slots, operator, out_operator, prepare, results_of
-from effcomp.runtime.dtypes import dtype_named
-from effcomp.runtime.memory import Span, extent, place_spans
+from effcomp.runtime.layouts import UNSTATED, Layout, arena_layout, fresh_bytes, layout_of
 from effcomp.runtime.notes import Notes
 from effcomp.runtime.ports import ALIGNMENT
 from effcomp.runtime.profiling import Stopwatch
 from effcomp.runtime.program import Program
+from effcomp.runtime.transients import lighter
 from effcomp.runtime.workspace import Workspace
 
 __all__ = [
     "Action",
     "Bound",
     "KernelRunner",
-    "Layout",
     "Machine",
     "RegionRunner",
     "bind",
-    "layout_of",
-    "memory_needed",
 ]
 
 Action = Callable[[Slots], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """Element type, shape and strides of a buffer, for known sizes."""
-
-    dtype: torch.dtype
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-    @property
-    def nbytes(self) -> int:
-        return extent(self.shape, self.strides) * self.dtype.itemsize
-
-    def empty(self, device: torch.device) -> torch.Tensor:
-        return torch.empty_strided(self.shape, self.strides, dtype=self.dtype, device=device)
-
-    def view(self, base: torch.Tensor, offset: int) -> torch.Tensor:
-        """The memory of `base` from its element `offset` on, under this layout."""
-        if base.dtype is self.dtype:
-            return base.as_strided(self.shape, self.strides, int(base.storage_offset()) + offset)
-        start = int(base.storage_offset()) * base.dtype.itemsize
-        if start % self.dtype.itemsize:
-            raise PlanError(f"a view as {self.dtype} starts at byte {start} of its memory")
-        typed = torch.empty(0, dtype=self.dtype, device=base.device)
-        start = start // self.dtype.itemsize + offset
-        return typed.set_(base.untyped_storage(), start, self.shape, self.strides)
-
-    def describes(self, tensor: torch.Tensor) -> bool:
-        """Whether a tensor is of this type, shape and layout."""
-        return tensor.shape == self.shape and tensor.dtype is self.dtype and self.fits(tensor)
-
-    def fits(self, tensor: torch.Tensor) -> bool:
-        """Whether a tensor of the right shape has this layout wherever it matters."""
-        if tensor.stride() == self.strides:
-            return True
-        pairs = zip(self.shape, tensor.stride(), self.strides, strict=True)
-        return 0 in self.shape or all(n == 1 or a == b for n, a, b in pairs)
-
-
-_UNSTATED = Layout(torch.uint8, (0,), (1,))
-"""For what passes between the calls of one op: nothing is said of it, nothing checked."""
 
 
 class KernelRunner(Protocol):
@@ -191,16 +145,6 @@ class Bound:
         return tensor
 
 
-def arena_layout(
-    program: Program, layouts: Sequence[Layout], device: torch.device
-) -> tuple[dict[int, int], int]:
-    """Byte offsets of the arena's buffers, and its size."""
-    ids = list(program.lifetimes)
-    spans = [Span(layouts[id].nbytes, *program.lifetimes[id]) for id in ids]
-    offsets, total = place_spans(spans, 64 if device.type == "cpu" else 512)
-    return dict(zip(ids, offsets, strict=True)), total
-
-
 def bind(
     program: Program,
     machine: Machine,
@@ -209,9 +153,10 @@ def bind(
     workspace: Workspace,
 ) -> Bound:
     """Bind `program` to `sizes`; the workspace grows to what the arena needs."""
+    layouts = [layout_of(buffer, sizes) for buffer in program.plan.buffers]
+    program = lighter(program, layouts, machine.device)
     plan = program.plan
-    layouts = [layout_of(buffer, sizes) for buffer in plan.buffers]
-    offsets, total = arena_layout(program, layouts, machine.device)
+    offsets, total = arena_layout(program.lifetimes, layouts, machine.device)
     machine.regions.prepare(sizes, layouts)
     workspace.reserve(total)
     template: Slots = [None] * len(plan.buffers)
@@ -231,34 +176,7 @@ def bind(
         actions=actions,
         steps=steps,
         arena_bytes=total,
-        peak_bytes=total + _fresh_bytes(program, layouts),
-    )
-
-
-def memory_needed(
-    program: Program, sizes: Mapping[str, int], device: torch.device
-) -> tuple[int, list[tuple[str, int]]]:
-    """Bytes that a call allocates beside its arguments, and its largest buffers by name."""
-    buffers = program.plan.buffers
-    layouts = [layout_of(buffer, sizes) for buffer in buffers]
-    _, total = arena_layout(program, layouts, device)
-    owned = [
-        (buffer.name or f"buffer {id}", layouts[id].nbytes)
-        for id, buffer in enumerate(buffers)
-        if isinstance(buffer.place, ArenaPlace | OutputPlace | CallPlace)
-    ]
-    largest = sorted(owned, key=lambda item: -item[1])[:5]
-    return total + _fresh_bytes(program, layouts), largest
-
-
-def layout_of(buffer: Buffer, sizes: Mapping[str, int]) -> Layout:
-    spec = buffer.spec
-    if not spec.dtype:
-        return _UNSTATED
-    return Layout(
-        dtype_named(spec.dtype),
-        tuple(evaluate(dim, sizes) for dim in spec.shape),
-        tuple(evaluate(stride, sizes) for stride in spec.strides),
+        peak_bytes=total + max(fresh_bytes(program, layouts)),
     )
 
 
@@ -296,26 +214,6 @@ def _place(
             raise AssertionError(f"{place} is not static")
     template[id] = made
     return made
-
-
-def _fresh_bytes(program: Program, layouts: Sequence[Layout]) -> int:
-    """Bytes of the outputs, and the most that results of torch operators hold at one time."""
-    plan = program.plan
-    held = [0] * (len(plan.steps) + 1)
-    for index, step in enumerate(plan.steps):
-        match step:
-            case CallStep(call=call):
-                made = call.results
-            case RunRegion(outputs=made):
-                pass
-            case Launch():
-                made = ()
-        for id in made:
-            if id is not None and isinstance(place := plan.buffers[id].place, CallPlace):
-                for at in range(index, min(place.last, len(plan.steps)) + 1):
-                    held[at] += layouts[id].nbytes
-    outputs = (i for i, b in enumerate(plan.buffers) if isinstance(b.place, OutputPlace))
-    return sum(layouts[i].nbytes for i in outputs) + max(held)
 
 
 class _Binder:
@@ -459,7 +357,7 @@ class _Binder:
 
     def _store(self, id: int, position: int, name: str) -> Callable[[Slots, Sequence[Any]], None]:
         """Put result `position` of an operator into its buffer."""
-        if self.layouts[id] is _UNSTATED:
+        if self.layouts[id] is UNSTATED:
 
             def keep(slots: Slots, returned: Sequence[Any]) -> None:
                 slots[id] = returned[position]

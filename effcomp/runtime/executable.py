@@ -10,12 +10,13 @@ import torch
 
 from effcomp.errors import DeviceError
 from effcomp.plan.schema import Plan
-from effcomp.runtime.bound import Bound, Machine, bind, memory_needed
+from effcomp.runtime.bound import Bound, Machine, bind
 from effcomp.runtime.graphs import Graphs
 from effcomp.runtime.ports import Expectation, admit, expect, read_sizes
 from effcomp.runtime.profiling import Stopwatch, active_times
 from effcomp.runtime.program import Program
 from effcomp.runtime.prologue import Prologue
+from effcomp.runtime.transients import memory_needed
 from effcomp.runtime.workspace import Workspace, Workspaces
 
 __all__ = ["Executable"]

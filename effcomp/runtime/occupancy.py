@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
 from effcomp.plan.schema import ArenaPlace, CallPlace, InputPlace, OutputPlace, Plan
-from effcomp.runtime.bound import arena_layout, layout_of, memory_needed
+from effcomp.runtime.layouts import arena_layout, layout_of
 from effcomp.runtime.program import Program, analyze, touched
+from effcomp.runtime.transients import lighter, memory_needed
 
 __all__ = ["Holding", "Occupancy", "occupancy"]
 
@@ -17,7 +19,7 @@ class Holding:
     """Buffer `id` holds `bytes` from step `first` to step `last`, both included."""
 
     id: int
-    place: str  # "arena", "output" or "call"
+    place: Literal["arena", "output", "call"]  # a call's is freed before it ends
     bytes: int
     first: int
     last: int
@@ -37,9 +39,9 @@ class Occupancy:
 
 def occupancy(plan: Plan, sizes: Mapping[str, int], device: torch.device) -> Occupancy:
     """Lay out a plan's memory for these sizes as a call would on `device`. Allocates nothing."""
-    program = analyze(plan)
     layouts = [layout_of(buffer, sizes) for buffer in plan.buffers]
-    offsets, arena = arena_layout(program, layouts, device)
+    program = lighter(analyze(plan), layouts, device)
+    offsets, arena = arena_layout(program.lifetimes, layouts, device)
     sized = [layout.nbytes for layout in layouts]
     held = [
         *(Holding(i, "arena", sized[i], *program.lifetimes[i], offsets[i]) for i in offsets),
@@ -61,8 +63,9 @@ def occupancy(plan: Plan, sizes: Mapping[str, int], device: torch.device) -> Occ
 
 
 def _fresh(program: Program, sized: list[int]) -> Iterator[Holding]:
-    """What is allocated call by call: outputs, and whatever torch operators return."""
+    """What is allocated call by call: outputs, transients, and what torch operators return."""
     plan, end = program.plan, len(program.plan.steps)
+    dropped = {id: step for step, ids in enumerate(program.drop) for id in ids}
     first: dict[int, int] = {}
     for step, one in enumerate(plan.steps):
         for id in touched(one):
@@ -70,7 +73,8 @@ def _fresh(program: Program, sized: list[int]) -> Iterator[Holding]:
     for id, buffer in enumerate(plan.buffers):
         match buffer.place:
             case OutputPlace():
-                yield Holding(id, "output", sized[id], first.get(id, end), end)
+                place: Literal["call", "output"] = "call" if id in dropped else "output"
+                yield Holding(id, place, sized[id], first.get(id, end), dropped.get(id, end))
             case CallPlace(last=last):
                 yield Holding(id, "call", sized[id], first.get(id, 0), last)
             case ArenaPlace() | _:

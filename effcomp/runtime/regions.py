@@ -10,8 +10,9 @@ import torch
 
 from effcomp.errors import FallbackWarning
 from effcomp.plan.schema import Plan, RegionKernel, RunRegion
-from effcomp.runtime.bound import Action, Layout
+from effcomp.runtime.bound import Action
 from effcomp.runtime.calls import Slots, buffers_in, may_alias, operator, prepare, results_of
+from effcomp.runtime.layouts import Layout
 from effcomp.runtime.notes import Notes
 from effcomp.runtime.region_compiler import CompiledRegion, RegionSource, compile_region, is_warm
 from effcomp.runtime.workers import progress_bar, run_in_workers

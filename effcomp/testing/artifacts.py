@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from effcomp.dtypes import DTYPES
+from effcomp.dtypes import DTYPE_NAMES
 from effcomp.runtime.opening import load
 from effcomp.testing.tolerance import assert_close
 
@@ -40,9 +40,10 @@ def run_artifact_golden(
         return
     expected = _numbered(kept, "output")
     assert len(outputs) == len(expected), f"{len(outputs)} outputs, the golden has {len(expected)}"
-    names = {kind: name for name, kind in DTYPES.items()}
     for i, (found, wanted) in enumerate(zip(outputs, expected, strict=True)):
-        assert_close(found, wanted, dtype or names[wanted.dtype], what=f"output {i} of {artifact}")
+        assert_close(
+            found, wanted, dtype or DTYPE_NAMES[wanted.dtype], what=f"output {i} of {artifact}"
+        )
 
 
 def _numbered(tensors: Mapping[str, torch.Tensor], name: str) -> list[torch.Tensor]:

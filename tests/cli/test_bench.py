@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,16 @@ def test_an_artifact_is_timed_alone_or_beside_its_model(artifact: Path) -> None:
     assert "--model" in alone.err
     args = ("bench", artifact, "--model", MLP, "--seconds", "0.05", "--tolerance", "1e-5")
     assert "eager" in succeed(*args).out
+
+
+def test_an_exported_program_is_timed_and_explained(tmp_path: Path) -> None:
+    module, args = models.mlp()
+    path = tmp_path / "mlp.pt2"
+    torch.export.save(torch.export.export(module, args), path)
+    own, _ = succeed("bench", path, "--seconds", "0.05", "--json").data["lanes"]
+    assert own["error"] < 1e-5
+    assert "(inference, cpu): 5 of 5 ops modelled" in succeed("explain", path).out
+    assert call("bench", path, "--dtype", "bf16").code == 2
 
 
 def test_a_larger_error_than_allowed_fails(artifact: Path) -> None:
@@ -85,3 +96,11 @@ def test_options_reach_what_is_explained() -> None:
 
 def test_an_artifact_tells_what_was_done(artifact: Path) -> None:
     assert "5 of 5 ops modelled" in succeed("explain", artifact).out
+
+
+def test_a_report_is_written_as_a_page_and_as_graphs(artifact: Path, tmp_path: Path) -> None:
+    page, graphs = tmp_path / "report.html", tmp_path / "graphs.json"
+    called = succeed("explain", artifact, "--html", page, "--model-explorer", graphs)
+    assert called.out == ""
+    assert page.read_text().startswith("<!doctype html>")
+    assert "layer_norm" in str(json.loads(graphs.read_text()))

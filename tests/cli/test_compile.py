@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from effcomp.ir import parse_graph
 from tests.cli import models
-from tests.cli.calling import Called, call, succeed
+from tests.cli.calling import ROOT, Called, call, succeed
 
 MODELS = Path(models.__file__)
 MLP, SUMS = f"{MODELS}:mlp", f"{MODELS}:sums"
@@ -102,6 +104,8 @@ def test_mlir_can_be_emitted() -> None:
         (("--dry-run", "--from", "diffusers:x"), 2, "name one model"),
         (("--dry-run", "--size", "batch=2"), 2, "--size is for models that come with --from"),
         (("--dry-run", "--dtype", "bf61"), 2, "did you mean 'bf16'?"),
+        (("--dry-run", "--device", "cudaa"), 2, "is none of cpu, cuda"),
+        (("--dry-run", "--device", "cuda:99"), 5, "there is no device cuda:99"),
         (("--dry-run", "--inputs", "no.safetensors"), 3, "there is no file no.safetensors"),
     ],
 )
@@ -122,10 +126,57 @@ def test_options_reach_the_compiler() -> None:
     assert "fused" not in text
 
 
+def test_an_artifact_is_not_compiled_again() -> None:
+    refused(call("compile", "mlp.eff", "--dry-run"), 2, "mlp.eff is compiled already")
+
+
+def test_what_a_factory_prints_stays_out_of_the_results(tmp_path: Path) -> None:
+    source = "print('importing')\nfrom torch import nn, ones\ndef make():\n    print('making')\n"
+    (tmp_path / "noisy.py").write_text(source + "    return nn.Linear(2, 2), ones(3, 2)\n")
+    called = succeed("compile", tmp_path / "noisy.py:make", "--dry-run", "--json")
+    assert called.data["prediction"] is True
+    assert called.err == "importing\nmaking\n"
+
+
 def test_a_failed_save_leaves_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "no" / "folder"
     refused(call("compile", MLP, "-o", folder / "m.eff"), 3, str(folder))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_can_stay_where_they_are(tmp_path: Path) -> None:
+    module, (x,) = models.mlp()
+    weights, out = tmp_path / "weights.safetensors", tmp_path / "out.safetensors"
+    save_file(module.state_dict(), weights)
+    path = tmp_path / "mlp.eff"
+    args = ("compile", MLP, "-o", path, "--weights")
+    refused(call(*args, "reference"), 3, "which safetensors files")
+    assert not path.exists()
+    succeed(*args, "reference", "--weight-file", weights)
+    data = succeed("inspect", path, "--json").data["weights"]
+    assert (data["embedded_bytes"], data["files"]) == (0, ["weights.safetensors"])
+    succeed(*args, "omit")
+    save_file({"x": x}, tmp_path / "in.safetensors")
+    run = ("run", path, "--inputs", tmp_path / "in.safetensors", "-o", out)
+    assert call(*run).code == 3
+    module.down.bias.data += 1  # pyright: ignore[reportOperatorIssue, reportAttributeAccessIssue]
+    save_file(module.state_dict(), weights)
+    succeed(*run, "--weights", weights)
+    with torch.no_grad():
+        torch.testing.assert_close(load_file(out)["output"], module(x))
+
+
+def test_an_adapter_changes_what_runs(artifact: Path, tmp_path: Path) -> None:
+    module, (x,) = models.mlp()
+    a, b = torch.randn(2, 16), torch.randn(32, 2)
+    adapter, out = tmp_path / "lora.safetensors", tmp_path / "out.safetensors"
+    save_file({"up.lora_A.weight": a, "up.lora_B.weight": b}, adapter)
+    save_file({"x": x}, tmp_path / "in.safetensors")
+    run = ("run", artifact, "--inputs", tmp_path / "in.safetensors", "-o", out)
+    succeed(*run, "--lora", adapter, "--lora-scale", "0.5")
+    module.up.weight.data += 0.5 * b @ a  # pyright: ignore[reportOperatorIssue, reportAttributeAccessIssue]
+    with torch.no_grad():
+        torch.testing.assert_close(load_file(out)["output"], module(x), rtol=1e-4, atol=1e-4)
 
 
 # inspect
@@ -141,6 +192,18 @@ def test_an_artifact_is_described(artifact: Path) -> None:
     shown = succeed("inspect", artifact, "--verify", "--entries").out
     assert "every digest is right" in shown
     assert "plan.json" in shown
+
+
+def test_nothing_of_an_artifact_needs_torch_to_be_described(artifact: Path) -> None:
+    code = (
+        "import sys\nfrom effcomp.cli import app\n"
+        f"try:\n    app(['inspect', {str(artifact)!r}])\nexcept SystemExit:\n    pass\n"
+        "print(sorted({'torch', 'triton'} & set(sys.modules)))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.splitlines()[-1] == "[]"
 
 
 def test_a_file_of_it_can_be_shown(artifact: Path) -> None:

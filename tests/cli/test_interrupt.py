@@ -35,8 +35,8 @@ def test_a_signal_ends_a_command(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert running.stdout is not None
-    assert running.stdout.readline() == "loading\n"
+    assert running.stderr is not None
+    assert running.stderr.readline() == "loading\n"
     running.send_signal(signal.SIGINT)
     _, messages = running.communicate(timeout=30)
     assert (running.returncode, messages) == (130, "interrupted\n")

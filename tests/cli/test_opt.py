@@ -80,6 +80,15 @@ def test_stages_can_be_watched(graph: Path, tmp_path: Path) -> None:
     assert "after canonicalize" not in some
 
 
+def test_rules_that_applied_and_those_that_came_near(graph: Path) -> None:
+    called = succeed("opt", graph, "-p", "cse,fuse-attention", "--matches", "--trace", "drop-mask")
+    assert "MergeEqualOps" in called.err
+    miss = "fuse-attention: DropMask matched 0 of 1 ops; the program holds no nn.attention"
+    assert miss in called.err
+    wrong = call("opt", graph, "-p", "cse,fuse-attention", "--trace", "DropMasks")
+    assert "no pass here has a rule 'DropMasks' to trace; did you mean 'DropMask'?" in wrong.err
+
+
 def test_json_tells_every_stage(graph: Path) -> None:
     data = succeed("opt", graph, "-p", "canonicalize,cse", "--no-verify-each", "--json").data
     assert [stage["pass"] for stage in data["stages"]] == ["canonicalize", "cse"]

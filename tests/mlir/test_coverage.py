@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from effcomp.ahead.compile import export_program
+from effcomp.ahead import exporting
 from effcomp.capture.exported import capture_exported
 from effcomp.mlir import DIALECTS, dialects_of
 from tests.models.zoo import ZOO
@@ -28,7 +28,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def row_of(name: str) -> str:
     """The model's line of the table."""
     entry = ZOO[name]
-    program = export_program(entry.build(torch.float32), (), entry.inputs(), None)
+    program = exporting.export(entry.build(torch.float32), (), entry.inputs(), None)
     taken = dialects_of(capture_exported(program).graph)
     return f"| {name} | {' | '.join('yes' if d in taken else '' for d in DIALECTS)} |"
 

@@ -13,9 +13,9 @@ from effcomp.ir import Graph
 from effcomp.mlir import Dialect, export, export_model
 from effcomp.passes.pipelines import pipeline_for
 from effcomp.target import TARGETS
+from effcomp.testing.tolerance import assert_close, relative_error
 from tests.mlir.blocks import BLOCKS, outputs
 from tests.mlir.iree_cpu import Compiled
-from tests.numerics.tolerance import assert_close, relative_error
 
 pytest.importorskip("torch_mlir", reason="needs torch-mlir: pip install 'effcomp[mlir]'")
 DYNAMIC = torch.export.Dim.DYNAMIC

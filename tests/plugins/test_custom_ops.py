@@ -8,6 +8,7 @@ import pytest
 import torch
 import triton
 import triton.language as tl
+from triton.language import cdiv
 
 import effcomp as ec
 from effcomp import api
@@ -222,7 +223,7 @@ def test_names_that_are_taken_or_have_no_namespace() -> None:
 
     with pytest.raises(PluginError, match="needs a namespace of its own"):
         ec.op("other")
-    with pytest.raises(PluginError, match="elementwise, so groups take it in"):
+    with pytest.raises(PluginError, match="an elementwise op is computed inside other kernels"):
         ec.op("test.e", ec.Trait.PURE | ec.Trait.ELEMENTWISE, triton=emit)
 
 
@@ -230,10 +231,41 @@ def kernel_with_a_module(x_ptr, BLOCK: tl.constexpr):
     tl.store(x_ptr, pytest)
 
 
+SCALE = 3
+jit = triton.jit
+
+
+@jit
+def kernel_with_names(x_ptr, BLOCK: tl.constexpr):
+    tl.store(x_ptr, cdiv(_square(SCALE), BLOCK))
+
+
+@triton.autotune([triton.Config({"BLOCK": 1})], key=[])
+@triton.jit
+def tuned_kernel(x_ptr, BLOCK: tl.constexpr):
+    tl.store(x_ptr, BLOCK)
+
+
+def test_a_kernel_may_be_spelt_in_several_ways() -> None:
+    x = ec.Value(ec.TensorType("f32", (4,)))
+    made = ec.launch(kernel_with_names, [x], grid=(1, 2), constants={"BLOCK": 2})
+    source = made.kernel.source
+    assert "SCALE = tl.constexpr(3)\n" in source
+    assert "import cdiv\n" in source
+    assert source.endswith("\n    tl.store(x_ptr, cdiv(_square(SCALE), BLOCK))\n")
+    assert source.count("@triton.jit\ndef ") == 2
+    again = ec.launch(
+        source, [x], grid=(1, 2), constants={"BLOCK": 2}, function="kernel_with_names"
+    )
+    assert again.kernel == made.kernel
+    assert again.grid == (1, 2, 1)
+
+
 @pytest.mark.parametrize(
     ("kernel", "constants", "reason"),
     [
-        (triton.jit(kernel_with_a_module), {"BLOCK": 1}, "names module 'pytest'"),
+        (tuned_kernel, {"BLOCK": 1}, "is tuned when it runs"),
+        (triton.jit(kernel_with_a_module), {"BLOCK": 1}, "names 'pytest', a module"),
         (squared_relu_kernel, {"BLOCK": 1}, "needs the constant 'scale'"),
         (squared_relu_kernel, {"BLOCK": 1, "scale": 1.0, "wide": 2}, "no parameter 'wide'"),
         (
@@ -249,9 +281,9 @@ def test_a_kernel_that_cannot_be_launched_says_why(
     kernel: object, constants: dict[str, object], reason: str
 ) -> None:
     x = ec.Value(ec.TensorType("f32", (4,)))
+    args = [x] if "module" in reason else [x, x]
     with pytest.raises(LoweringError, match=reason):
-        ec.launch(kernel, [x, x][: 1 if "module" in reason else 2], grid=1, constants=constants,
-                  function="f")  # fmt: skip
+        ec.launch(kernel, args, grid=1, constants=constants, function="f")
 
 
 @pytest.mark.parametrize(
@@ -271,3 +303,44 @@ def test_an_emitter_that_errs_is_named_with_the_op(emitter: object, reason: str)
         with pytest.raises(LoweringError, match=reason) as raised:
             plan_for(parse_graph(text), "cuda:90")
         assert "model.py:7" in str(raised.value)
+
+
+@pytest.mark.parametrize("target", ["cpu", "cuda:90"])
+def test_an_elementwise_op_is_computed_inside_groups(target: str) -> None:
+    text = """graph @g(%x: f32[s0, 8], %y: f32[8]) {
+  %0 = tensor.exp(%x) : f32[s0, 8]
+  %1 = test.blend(%0, %y) {alpha = 0.25} : f32[s0, 8]
+  %2 = tensor.sum(%1) {dims = [1]} : f32[s0]
+  return %2
+}
+"""
+    with isolated():
+
+        @ec.op(
+            "test.blend",
+            ec.Trait.PURE | ec.Trait.ELEMENTWISE,
+            reference=lambda a, b, *, alpha: a * alpha + b * (1 - alpha),
+            triton="{a} * {alpha} + {b} * (1.0 - {alpha})",
+        )
+        def blend(a: ec.TensorType, b: ec.TensorType, *, alpha: float) -> ec.TensorType:
+            """alpha a + (1 - alpha) b."""
+            return a
+
+        graph = parse_graph(text)
+        plan = plan_for(graph, target)
+        assert len(plan.steps) == 1, "one kernel, or one region"
+        x, y = torch.randn(5, 8), torch.randn(8)
+        (found,) = load(plan, torch.device("cpu"), regions="never")([x, y])
+        torch.testing.assert_close(found, (x.exp() * 0.25 + y * 0.75).sum(1))
+
+
+def test_an_expression_that_names_what_is_not_there() -> None:
+    traits = ec.Trait.PURE | ec.Trait.ELEMENTWISE
+    with isolated(), pytest.raises(PluginError, match="names 'beta'; it may name alpha, x"):
+
+        @ec.op("test.e", traits, triton="{x} * {beta}")
+        def one(x: ec.TensorType, *, alpha: float = 1.0) -> ec.TensorType:
+            return x
+
+    with pytest.raises(PluginError, match="an elementwise op is computed inside other kernels"):
+        ec.op("test.e", traits)

@@ -11,7 +11,7 @@ import pytest
 
 from effcomp.errors import ConfigError, PluginError, PluginWarning
 from effcomp.passes import known_passes
-from effcomp.plugins import GROUP, discovery, isolated, load_plugins, registry
+from effcomp.plugins import GROUP, REGISTRY, discovery, isolated, load_plugins
 from effcomp.plugins.digest import registered_text
 
 PASS = """
@@ -65,11 +65,11 @@ def test_a_module_or_a_function_registers(install: Install) -> None:
     )
     install("effcomp-two", source, "effcomp_two:add", "2.5")
     assert {"one", "two", "dce"} <= known_passes().keys()
-    assert str(registry.passes["one"].origin) == "effcomp-one 1.0"
-    assert str(registry.passes["two"].origin) == "effcomp-two 2.5"
-    version = registry.version
+    assert str(REGISTRY.passes["one"].origin) == "effcomp-one 1.0"
+    assert str(REGISTRY.passes["two"].origin) == "effcomp-two 2.5"
+    version = REGISTRY.version
     load_plugins()
-    assert registry.version == version, "loaded once"
+    assert REGISTRY.version == version, "loaded once"
 
 
 def test_a_broken_plugin_is_named_and_left_out(install: Install) -> None:
@@ -118,7 +118,7 @@ def test_what_is_installed_is_in_the_key(install: Install, tmp_path: Path) -> No
     assert first.startswith("pass one effcomp-one 1.0 ")
     with isolated():
         (tmp_path / "effcomp_one.py").write_text(source + "# another line\n")
-        registry.version += 1
+        REGISTRY.version += 1
         assert registered_text() != first
 
 

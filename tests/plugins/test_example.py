@@ -54,6 +54,8 @@ def test_it_installs_and_its_tests_pass(tmp_path: Path) -> None:
     listed = _python(tmp_path, "-c", listing, "passes", "fuse-geglu", path=[site])
     assert "from: effcomp-geglu 0.1.0" in listed
     assert "runs: after cse" in listed
+    doctor = _python(tmp_path, "-c", listing, "doctor", path=[site])
+    assert "plugin effcomp-geglu 0.1.0 pass fuse-geglu, op geglu.gate" in " ".join(doctor.split())
     # What it gave to a saved model is in the model: nobody else needs the plugin.
     _python(tmp_path, "-c", SAVE, path=[site, source / "tests"])
     _python(tmp_path, "-c", LOAD)

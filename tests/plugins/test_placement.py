@@ -111,6 +111,8 @@ def test_neighbours_that_nobody_knows_and_circles() -> None:
         ec.register(one("a"), before="cse", after="dce")
     with pytest.raises(PluginError, match="is no pass: it needs"):
         ec.register(int)
+    with pytest.raises(PluginError, match="a pass cannot be called 'Fold Signs'"):
+        ec.register(one("Fold Signs"))
     with isolated():
         ec.register(one("a"), before="csee")
         with pytest.raises(PluginError, match="'a' of module 'tests' stands before csee"):

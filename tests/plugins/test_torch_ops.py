@@ -17,6 +17,8 @@ LIBRARY = torch.library.Library("effcomp_test", "DEF")
 LIBRARY.define("scaled(Tensor x, float scale=1.0) -> Tensor")
 LIBRARY.define("both(Tensor x, Tensor? y, int[] dims, ScalarType dtype) -> (Tensor, Tensor)")
 LIBRARY.define("whole(Tensor x, float scale=1.0) -> Tensor")
+LIBRARY.define("three(Tensor x, Tensor? y, Tensor? z) -> Tensor")
+LIBRARY.define("joined(Tensor x, Tensor[] parts) -> Tensor")
 LIBRARY.define("into(Tensor(a!) x) -> Tensor(a!)")
 
 
@@ -31,7 +33,18 @@ def _both(
     return total.to(dtype).clone(), total.sum(dims)
 
 
-for name, function in (("scaled", _scaled), ("both", _both)):
+def _three(x: torch.Tensor, y: torch.Tensor | None, z: torch.Tensor | None) -> torch.Tensor:
+    found = x if y is None else x + y
+    return found.clone() if z is None else found * z
+
+
+def _joined(x: torch.Tensor, parts: list[torch.Tensor]) -> torch.Tensor:
+    return torch.cat([x, *parts])
+
+
+for name, function in (
+    ("scaled", _scaled), ("both", _both), ("three", _three), ("joined", _joined),
+):  # fmt: skip
     LIBRARY.impl(name, function, "CompositeExplicitAutograd")
 LIBRARY.impl("whole", _scaled, "CompositeImplicitAutograd")
 
@@ -115,17 +128,56 @@ def test_their_kernel_is_in_the_plan() -> None:
     assert [step.label for step in plan.steps if step.kind == "launch"].count("test.scaled") == 2
 
 
+def test_optional_tensors_and_lists_of_them() -> None:
+    class Three(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            three = torch.ops.effcomp_test.three
+            h = three(three(three(x, None, None), x + 1, None), None, x)
+            return torch.ops.effcomp_test.joined(h, [x, three(x, x, h)])
+
+    def meaning(x, y=None, z=None):
+        return _three(x, y, z)
+
+    with isolated():
+
+        @ec.op("test.three", reference=meaning, torch="effcomp_test::three")
+        def three(
+            x: ec.TensorType, y: ec.TensorType | None = None, z: ec.TensorType | None = None
+        ) -> ec.TensorType:
+            """(x + y) * z."""
+            return x
+
+        @ec.op("test.joined", reference=lambda *x: torch.cat(x), torch="effcomp_test::joined")
+        def joined(*parts: ec.TensorType) -> ec.TensorType:
+            """All of them, one after the other."""
+            return parts[0].with_shape(sum(p.shape[0] for p in parts), *parts[0].shape[1:])
+
+        x = torch.randn(5, 6)
+        found = names_of(Three(), x)
+        assert found.count("test.three") == 3
+        assert found.count("aten.call") == 1, "a z without a y"
+        assert found[-1] == "test.joined"
+        torch._dynamo.reset()
+        with torch.no_grad():
+            torch.testing.assert_close(torch.compile(Three(), backend="effcomp")(x), Three()(x))
+
+
 def test_operators_that_an_op_cannot_stand_for() -> None:
     def claim(operator: str, name: str = "") -> None:
         @ec.op(name or f"test.{operator}", torch=f"effcomp_test::{operator}")
         def one(x: ec.TensorType) -> ec.TensorType:
             return x
 
-    model, x = Model().eval(), torch.randn(5, 6)
+    class Joins(Model):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            return (*super().forward(x), torch.ops.effcomp_test.joined(x, [x]))
+
+    model, x = Joins().eval(), torch.randn(5, 6)
     for operator, reason in (
         ("into", "writes in place; only functional operators have ops"),
         ("scaled", "has no attribute 'scale' as that has"),
         ("both", "takes 2 tensors: x, y"),
+        ("joined", "which takes a list, parts: let the op end in"),
     ):
         with isolated():
             claim(operator)

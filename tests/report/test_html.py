@@ -13,7 +13,7 @@ import pytest
 
 from effcomp.report.html import render
 from effcomp.report.model_explorer import export
-from effcomp.report.schema import Report
+from effcomp.report.schema import MissReport, Report
 
 VOID = {"br", "circle", "img", "input", "link", "meta", "path", "rect"}
 EVIL = "</script></title></style>\"'><img src=x onerror=alert(1)><script>alert(2)</script>&amp;"
@@ -150,3 +150,13 @@ def test_measured_times_take_the_place_of_estimates(cpu_report: Report) -> None:
     assert "Measured time of a call" in text
     assert f"{len(graph.groups)} ms" in text
     assert Report.from_json(measured.to_json()) == measured
+
+
+def test_the_nearest_misses_of_traced_rules_are_shown(cpu_report: Report) -> None:
+    (graph,) = cpu_report.graphs
+    assert "Nearest misses" not in render(cpu_report)
+    miss = MissReport("fuse-silu", "FuseSilu", 4, 5, "softmax has dim=1", "stacked.py:9", "")
+    text = render(replace(cpu_report, graphs=(replace(graph, misses=(miss,)),)))
+    assert "Nearest misses" in text
+    assert "softmax has dim=1" in text
+    assert "4 of 5" in text

@@ -83,6 +83,8 @@ def test_a_node_leads_to_its_triton_source_and_its_model_line(opened: Opened) ->
     for said in ("@triton.jit", "def linear_gelu_kernel", "stacked.py:", "num_warps"):
         assert said in text
     assert "fused.matmul(" in text
+    opened.details.get_by_role("button", name="Triton source").click()
+    sync_api.expect(opened.details.locator("pre", has_text="@triton.jit")).to_be_in_viewport()
     assert "nn.functional.gelu(self.up(self.norm(x)))" in text
     assert opened.page.locator(".edge.on").count() >= 2
     assert opened.page.url.endswith(f"#g0-n{opened.node('gelu').get_attribute('data-node')}")

@@ -5,13 +5,19 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from effcomp.api import Compilation
 from effcomp.errors import ReportError
+from effcomp.report.html import render
+from effcomp.report.model_explorer import export
 from effcomp.report.schema import Report
 from effcomp.reporting import report_of
 from effcomp.runtime.kernels import build_cubins
@@ -121,3 +127,61 @@ def test_what_kernels_take_is_what_nvidias_tool_says(
         kernel = kernels[cubin.facts.kernel]
         assert (kernel.registers, kernel.stack_bytes) == tuple(map(int, stated.groups()))
         assert kernel.shared_bytes == cubin.facts.shared
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda g: g["groups"][0].update(op=99), r"step 0: op 99 of"),
+        (lambda g: g["groups"][0].update(bytes=-1), r"bytes: Input should be greater"),
+        (lambda g: g["groups"][0].update(estimate=float("nan")), r"not a report"),
+        (lambda g: g["roofs"].update(bandwidth=0), r"bandwidth: Input should be greater than 0"),
+        (lambda g: g["program"]["ops"][0].update(reads=["y"]), r"reads 'y', which nothing above"),
+        (lambda g: g["program"].update(outputs=["y"]), r"returns 'y', which nothing defines"),
+        (lambda g: g["program"]["params"].append(g["program"]["params"][0]), "two parameters"),
+        (lambda g: g["memory"]["holdings"][0].update(last=10**6), r"is held from step"),
+        (lambda g: g["memory"].update(arena_bytes=0), r"lies outside of the arena"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(
+    gpu_report: Report, change: Callable[[Any], None], message: str
+) -> None:
+    data = json.loads(gpu_report.to_json())
+    change(data["graphs"][0])
+    with pytest.raises(ReportError, match=message):
+        Report.from_json(json.dumps(data))
+
+
+def _leaves(data: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The path of every value that is no list or object."""
+    items = data.items() if isinstance(data, dict) else enumerate(data)
+    for key, value in items:
+        if isinstance(value, dict | list):
+            yield from _leaves(value, (*path, key))
+        else:
+            yield (*path, key)
+
+
+def test_a_changed_report_is_shown_or_refused(cpu_report: Report) -> None:
+    text = cpu_report.to_json()
+    paths = list(_leaves(json.loads(text)))
+    odd = st.one_of(st.integers(-3, 2**70), st.floats(), st.text(max_size=5), st.none())
+
+    @given(st.lists(st.tuples(st.sampled_from(paths), odd), min_size=1, max_size=3))
+    @settings(max_examples=60)
+    def check(changes: list[tuple[tuple[Any, ...], Any]]) -> None:
+        changed = json.loads(text)
+        for (*above, last), value in changes:
+            place = changed
+            for key in above:
+                place = place[key]
+            place[last] = value
+        try:
+            report = Report.from_json(json.dumps(changed))
+        except ReportError:
+            return
+        str(report)
+        render(report)
+        export(report)
+
+    check()

@@ -3,15 +3,19 @@
 from dataclasses import dataclass
 
 import pytest
+import torch
+from hypothesis import given, settings
 
 from effcomp.ir import Graph, Value, parse_graph, print_graph, verify
 from effcomp.ir.ops import elementwise as el
 from effcomp.ir.ops import nn, reduction, view
+from effcomp.reference import evaluate
 from effcomp.rewrite import (
     Builder,
     Log,
     Match,
     Pattern,
+    Refused,
     Rule,
     apply_rules,
     maybe_var,
@@ -19,6 +23,7 @@ from effcomp.rewrite import (
     pat,
     var,
 )
+from tests.ir.random_graphs import Program, random_programs
 
 LINEARS = """graph @g(%x: f32[4, 8], %wq: f32[8, 8], %wk: f32[8, 8], %wv: f32[16, 8]) {
   %0 = nn.linear(%x, %wq) : f32[4, 8] loc "m.py:1"
@@ -166,3 +171,46 @@ def test_patterns_of_outputs_hang_together() -> None:
         outputs(pat(el.neg, var("x")), pat(el.neg, var("y")))
     with pytest.raises(ValueError, match="two patterns or more"):
         outputs(pat(el.neg, var("x")))
+
+
+@dataclass(frozen=True)
+class RebuildBoth(Rule[None]):
+    """x + y, x * z => x - (-y), x * z: exact, and it moves whatever stands between the two."""
+
+    def pattern(self) -> Pattern:
+        return outputs(pat(el.add, var("x"), var("y")), pat(el.mul, var("x"), var("z")))
+
+    def check(self, m: Match) -> Refused | None:
+        return None if m["x"].dtype in ("f32", "f64") else Refused()
+
+    def rewrite(self, m: Match, b: Builder, facts: None) -> tuple[Value, ...]:
+        total = b.add(el.sub, m["x"], b.add(el.neg, m["y"]))
+        return total, b.add(el.mul, m["x"], m["z"])
+
+
+@settings(max_examples=60)
+@given(random_programs())
+def test_random_programs_compute_the_same_after_it(program: Program) -> None:
+    after = apply_rules(program.graph, [RebuildBoth()], Log())
+    verify(after)
+    args = program.arguments()
+    before = evaluate(program.graph, [*args])
+    for a, b in zip(evaluate(after, program.arguments()), before, strict=True):
+        if isinstance(b, torch.Tensor):
+            torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
+
+
+def test_the_property_is_not_empty() -> None:
+    graph = parse_graph("""graph @g(%x: f32[4], %y: f32[4]) {
+  %0 = tensor.add(%x, %y) : f32[4]
+  %1 = tensor.exp(%0) : f32[4]
+  %2 = tensor.neg(%y) : f32[4]
+  %3 = tensor.exp(%2) : f32[4]
+  %4 = tensor.mul(%x, %3) : f32[4]
+  return %1, %4
+}
+""")
+    after = applied(graph, RebuildBoth())
+    names = [op.name for op in after.ops]
+    assert names.index("tensor.mul") < len(names) - 1, "it came up to where the sum stood"
+    assert "tensor.add" not in names

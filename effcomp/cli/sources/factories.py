@@ -7,11 +7,9 @@ The protocol. What the name stands for is a module, or is called without argumen
 - `(module, args, kwargs)`.
 """
 
-import importlib
-import importlib.util
 import sys
 from collections.abc import Mapping
-from pathlib import Path
+from contextlib import redirect_stdout
 from types import ModuleType
 from typing import Any
 
@@ -19,6 +17,7 @@ import torch
 from torch import nn
 
 from effcomp.cli.sources.source import Source
+from effcomp.cli.user_code import load_module
 from effcomp.errors import SourceError, nearest
 
 __all__ = ["from_factory"]
@@ -31,46 +30,17 @@ def from_factory(text: str) -> Source:
         raise SourceError(
             f"{text!r} names no model; write MODEL.pt2, MODULE:FACTORY or FILE.py:FACTORY"
         )
-    found = _attribute(_load(where), where, name)
+    found = _attribute(load_module(where), where, name)
     if isinstance(found, nn.Module):
         return Source(name, found)
     if not callable(found):
         raise SourceError(f"{text} is a {type(found).__name__}, neither a module nor a function")
     try:
-        made = found()
+        with redirect_stdout(sys.stderr):  # stdout is the command's own
+            made = found()
     except Exception as error:
         raise SourceError(f"{text} raised {type(error).__name__}: {error}") from error
     return _source(text, name, made)
-
-
-def _load(where: str) -> ModuleType:
-    try:
-        if where.endswith(".py") or "/" in where:
-            return _load_file(Path(where))
-        if "" not in sys.path and str(Path.cwd()) not in sys.path:
-            sys.path.insert(0, str(Path.cwd()))
-        return importlib.import_module(where)
-    except SourceError:
-        raise
-    except ModuleNotFoundError as error:
-        raise SourceError(f"cannot import {where}: {error}") from error
-    except Exception as error:
-        raise SourceError(f"importing {where} raised {type(error).__name__}: {error}") from error
-
-
-def _load_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise SourceError(f"there is no file {path}")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None, "a .py file has a loader"
-    assert spec.loader is not None, "a .py file has a loader"
-    module = importlib.util.module_from_spec(spec)
-    sys.modules.setdefault(path.stem, module)
-    folder = str(path.resolve().parent)
-    if folder not in sys.path:  # as `python FILE.py` would have it
-        sys.path.insert(0, folder)
-    spec.loader.exec_module(module)
-    return module
 
 
 def _attribute(module: ModuleType, where: str, name: str) -> Any:

@@ -10,6 +10,7 @@ from torch import nn
 from torch.export import ExportedProgram
 from torch.utils._pytree import tree_leaves, tree_map
 
+from effcomp.cli.devices import device_named
 from effcomp.cli.sources.factories import from_factory
 from effcomp.cli.sources.libraries import from_library
 from effcomp.cli.sources.source import Source
@@ -29,7 +30,7 @@ def resolve(
     inputs: Path | None = None,
     sizes: Mapping[str, int] | None = None,
     dtype: str | None = None,
-    device: str = "cpu",
+    device: str | None = None,
     need_inputs: bool = True,
 ) -> Source:
     """Load the model that a command names, in eval mode, with arguments to call it.
@@ -45,10 +46,14 @@ def resolve(
         assert model is not None, "one of the two was given"
         if sizes:
             raise ConfigError("--size is for models that come with --from")
+        if model.endswith(".eff"):
+            raise ConfigError(
+                f"{model} is compiled already: effcomp run, inspect, explain or bench"
+            )
         source = _exported(model) if model.endswith(".pt2") else from_factory(model)
     if inputs is not None:
         source = _with_inputs(source, read_tensors(inputs))
-    source = _moved(source, dtype, torch.device(device))
+    source = _moved(source, dtype, device_named(device) if device else None)
     if need_inputs and not isinstance(source.model, ExportedProgram):
         _check_arguments(source)
     return source
@@ -94,10 +99,10 @@ def _holds_tensors(value: Any) -> bool:
     return any(isinstance(leaf, torch.Tensor) for leaf in leaves)
 
 
-def _moved(source: Source, dtype: str | None, device: torch.device) -> Source:
-    """The model and its example on a device; floating-point ones as `dtype`, where one is given."""
+def _moved(source: Source, dtype: str | None, device: torch.device | None) -> Source:
+    """The model and its example on a device and as `dtype`, where these are given."""
     if isinstance(source.model, ExportedProgram):
-        if dtype is not None or device.type != "cpu":
+        if dtype is not None or (device is not None and device.type != "cpu"):
             raise ConfigError("an exported program keeps its dtype and device: export it anew")
         return source
     wanted = None
@@ -109,7 +114,7 @@ def _moved(source: Source, dtype: str | None, device: torch.device) -> Source:
     def moved(leaf: Any) -> Any:
         if not isinstance(leaf, torch.Tensor):
             return leaf
-        return leaf.to(device, wanted if leaf.is_floating_point() else None)
+        return leaf.to(device=device, dtype=wanted if leaf.is_floating_point() else None)
 
     # `to` of diffusers' and transformers' classes warns of casts that are meant here.
     model = nn.Module.to(source.model, device=device, dtype=wanted).eval()

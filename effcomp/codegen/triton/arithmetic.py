@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from effcomp.codegen.tile.ir import Compute, Constant, Operand
 from effcomp.errors import LoweringError
 from effcomp.ir.types import FLOATS, ITEMSIZE
+from effcomp.plugins import REGISTRY, CustomOp
 
 DTYPES: Mapping[str, str] = {
     "f64": "tl.float64", "f32": "tl.float32", "bf16": "tl.bfloat16", "f16": "tl.float16",
@@ -28,9 +29,21 @@ Rule = Callable[[Compute], Line]
 
 def arithmetic_line(statement: Compute) -> Line:
     """One elementwise operation in Triton."""
-    if (rule := _RULES.get(statement.op)) is None:
-        raise LoweringError(f"{statement.op} has no Triton form")
-    return rule(statement)
+    if (rule := _RULES.get(statement.op)) is not None:
+        return rule(statement)
+    if (custom := REGISTRY.ops.get(statement.op)) is not None and custom.expression:
+        return _registered(statement, custom)
+    raise LoweringError(f"{statement.op} has no Triton form")
+
+
+def _registered(statement: Compute, custom: CustomOp) -> Line:
+    """The expression that the author of an op gave for an element of it."""
+    operands = zip(custom.spec.operands, map(operand_text, statement.operands), strict=False)
+    attrs = (
+        (name, repr(value) if isinstance(value, str) else literal(value))
+        for name, value in statement.attrs
+    )
+    return Line(f"({custom.expression.format(**dict(operands), **dict(attrs))})")
 
 
 def literal(value: bool | int | float) -> str:

@@ -10,6 +10,7 @@ import inspect
 import textwrap
 import types
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from effcomp.errors import LoweringError
@@ -27,10 +28,11 @@ def module_text(kernel: Any) -> tuple[str, str]:
     python = _python_of(kernel)
     if python is None:
         raise LoweringError(f"{kernel!r} is no @triton.jit function; give one, or its source text")
-    lines: dict[str, None] = {"import triton": None, "import triton.language as tl": None}
-    functions: dict[str, str] = {}
-    _collect(kernel, lines, functions)
-    return "\n".join([*lines, "", "", "\n\n\n".join(functions.values()), ""]), python.__name__
+    module = _Module({"import triton": None, "import triton.language as tl": None}, {})
+    module.collect(kernel)
+    functions = [text for _, text in module.functions.values()]
+    source = "\n".join([*module.lines, "", "", "\n\n\n".join(functions), ""])
+    return source, python.__name__
 
 
 def parameters(source: str, function: str) -> dict[str, bool]:
@@ -58,41 +60,68 @@ def _python_of(kernel: Any) -> types.FunctionType | None:
     return inner
 
 
-def _collect(kernel: Any, lines: dict[str, None], functions: dict[str, str]) -> None:
-    """Write down a jitted function, and before it whatever it names."""
-    python = _python_of(kernel)
-    assert python is not None, "checked by the caller"
-    if python.__closure__:
-        raise LoweringError(
-            f"kernel {python.__name__} closes over local names; define it in a module, and pass "
-            "what changes as a constexpr"
-        )
-    text = textwrap.dedent(inspect.getsource(python))
-    functions.setdefault(python.__name__, "")  # a function may call itself
-    for name, value in _names_in(text, python):
+@dataclass(slots=True)
+class _Module:
+    """The module being written: imports and constants, then functions, callees first."""
+
+    lines: dict[str, None]
+    functions: dict[str, tuple[types.FunctionType, str]]
+
+    def collect(self, kernel: Any) -> None:
+        """Write down a jitted function, and before it whatever it names."""
+        python = _python_of(kernel)
+        assert python is not None, "checked by the caller"
+        if type(kernel).__name__ in ("Autotuner", "Heuristics"):
+            raise LoweringError(
+                f"kernel {python.__name__} is tuned when it runs, and a plan holds one choice: "
+                "give the jitted function itself, and constants, num_warps and num_stages"
+            )
+        if python.__closure__:
+            raise LoweringError(
+                f"kernel {python.__name__} closes over local names; define it in a module, and "
+                "pass what changes as a constexpr"
+            )
+        text = _definition(python)
+        self.functions[python.__name__] = python, ""  # a function may call itself
+        for name, value in _names_in(text, python):
+            self._name(python, name, value)
+        self.functions.pop(python.__name__)
+        self.functions[python.__name__] = python, text
+
+    def _name(self, reader: types.FunctionType, name: str, value: Any) -> None:
+        home = str(getattr(value, "__module__", ""))
+        called = _python_of(value)
         match value:
-            case types.ModuleType():
-                if value.__name__.partition(".")[0] not in ("triton", "math"):
-                    raise LoweringError(
-                        f"kernel {python.__name__} names module {name!r}: a kernel knows Triton's"
-                    )
+            case types.ModuleType() if value.__name__.partition(".")[0] in ("triton", "math"):
                 module = value.__name__
-                lines[f"import {module}" if module == name else f"import {module} as {name}"] = None
+                self._line(f"import {module}" if module == name else f"import {module} as {name}")
             case bool() | int() | float() | str():
-                lines[f"{name} = tl.constexpr({value!r})"] = None
+                self._line(f"{name} = tl.constexpr({value!r})")
             case _ if type(value).__name__ == "constexpr" and isinstance(value.value, _PLAIN):
-                lines[f"{name} = tl.constexpr({value.value!r})"] = None
-            case _ if _python_of(value) is not None and name == value.__name__:
-                if name not in functions:
-                    _collect(value, lines, functions)
+                self._line(f"{name} = tl.constexpr({value.value!r})")
+            case _ if home.partition(".")[0] == "triton" and value.__name__ == name:
+                self._line(f"from {home} import {name}")
+            case _ if called is not None and called.__name__ == name:
+                known = self.functions.get(name)
+                if known is not None and known[0] is not called:
+                    raise LoweringError(f"kernel {reader.__name__} needs two functions {name!r}")
+                if known is None:
+                    self.collect(value)
             case _:
                 raise LoweringError(
-                    f"kernel {python.__name__} names {name!r}, a {type(value).__name__}: only "
+                    f"kernel {reader.__name__} names {name!r}, a {type(value).__name__}: only "
                     "jitted functions, numbers and Triton's modules can come along"
                 )
-    # Callees first.
-    functions.pop(python.__name__)
-    functions[python.__name__] = text.strip()
+
+    def _line(self, line: str) -> None:
+        self.lines[line] = None
+
+
+def _definition(python: types.FunctionType) -> str:
+    """A function's text under the one decorator it needs, however the author spelt that."""
+    text = textwrap.dedent(inspect.getsource(python))
+    node = ast.parse(text).body[0]
+    return "\n".join(["@triton.jit", *text.splitlines()[node.lineno - 1 :]]).rstrip()
 
 
 def _names_in(text: str, python: types.FunctionType) -> Iterator[tuple[str, Any]]:

@@ -241,9 +241,17 @@ function tell(node, chosen, reads, feeds) {
   const kernel = step && graph().kernels[step.kernel];
   if (node.text) parts.push(make("h3", {}, "What it computes"), code(node.text, IR));
   if (kernel) parts.push(...source(kernel));
+  const listings = parts.filter((part, i) => part.tagName === "H3" && parts[i + 1].matches(".code:not(.line)"));
+  if (listings.length) parts.splice(3, 0, jumps(listings));
   details.replaceChildren(...parts);
   details.hidden = false;
   details.scrollTop = 0;
+}
+
+function jumps(headings) {
+  const buttons = headings.map((heading) =>
+    make("button", { type: "button", onclick: () => heading.scrollIntoView({ block: "start" }) }, heading.firstChild.textContent));
+  return make("div", { class: "links jumps" }, ...buttons);
 }
 
 function codeLine(text) {

@@ -51,7 +51,7 @@ def gate(h: ec.TensorType) -> ec.TensorType:
     """h[..., :C] * gelu(h[..., C:]) for h[..., 2 C] (Shazeer 2020)."""
     columns = h.shape[-1]
     ec.require(isinstance(columns, int) and columns % 2 == 0, f"{h} has no two equal halves")
-    return h.with_shape(*h.shape[:-1], columns // 2)
+    return h.with_shape(*h.shape[:-1], ec.ceil_div(columns, 2))
 
 
 @dataclass(frozen=True)

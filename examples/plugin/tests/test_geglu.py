@@ -67,17 +67,17 @@ def test_a_model_gets_it_without_asking(target: str) -> None:
     with torch.no_grad():
         report = ec.explain(model, x, options={"target": target})
         assert report.graphs[0].matches["FuseGeglu"] == 1
-        compiled = torch.compile(model, backend="effcomp", options={"target": target})
+        compiled = torch.compile(model, backend=ec.backend, options={"target": target})
         torch.testing.assert_close(compiled(x), model(x))
         off = {"target": target, "disable": ["fuse-geglu"]}
         torch.testing.assert_close(
-            torch.compile(model, backend="effcomp", options=off)(x), model(x)
+            torch.compile(model, backend=ec.backend, options=off)(x), model(x)
         )
 
 
 def test_training_goes_through_it() -> None:
     h = torch.randn(4, 6, requires_grad=True)
-    torch.compile(gate_in_torch, backend="effcomp")(h).sum().backward()
+    torch.compile(gate_in_torch, backend=ec.backend)(h).sum().backward()
     found, h.grad = h.grad, None
     gate_in_torch(h).sum().backward()
     torch.testing.assert_close(found, h.grad)
