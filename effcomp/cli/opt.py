@@ -58,7 +58,7 @@ Matches = Annotated[
     bool,
     typer.Option(
         "--matches",
-        help="Print to stderr which rules applied, how often and where, and which refused.",
+        help="Print to stderr which rules applied, how often and where.",
         rich_help_panel="Watch",
     ),
 ]
@@ -260,26 +260,15 @@ def _timing(run: "Run") -> Any:
 
 
 def _matches(run: "Run") -> Any:
-    """Rules by pass: how often each applied and where, then what was refused."""
+    """Rules by pass: how often each applied, and where first."""
     from effcomp.cli.console import table
 
     rows = [
-        row
+        (stage.spec, match.rule, str(match.count), ", ".join(match.locs))
         for stage in run.stages
-        for row in (
-            *((stage.spec, m.rule, str(m.count), ", ".join(m.locs)) for m in stage.matches),
-            *(
-                (
-                    stage.spec,
-                    r.rule,
-                    "",
-                    f"{r.reason} ({', '.join(r.locs)})" if r.locs else r.reason,
-                )
-                for r in stage.refusals
-            ),
-        )
+        for match in stage.matches
     ]
-    return table(("pass", "rule", "applied", "where, or why not"), rows, right=("applied",))
+    return table(("pass", "rule", "applied", "where"), rows, right=("applied",))
 
 
 def _data(run: "Run") -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import textwrap
 
-from effcomp.report.schema import GraphReport, Report
+from effcomp.report.schema import GraphReport, MatchReport, Report
 from effcomp.report.units import show_bytes, show_flops
 
 
@@ -17,6 +17,12 @@ def report_text(report: Report) -> str:
     for graph in report.graphs:
         lines += ["", *_graph(graph)]
     return "\n".join(lines)
+
+
+def _match(match: MatchReport) -> str:
+    name = match.stage.partition("{")[0]
+    more = ", ..." if match.count > len(match.locs) > 0 else ""
+    return f"    {name:20} {match.rule:26} x{match.count:<5} {', '.join(match.locs)}{more}".rstrip()
 
 
 def _graph(graph: GraphReport) -> list[str]:
@@ -36,8 +42,9 @@ def _graph(graph: GraphReport) -> list[str]:
         f"    {stage.spec:40} {stage.ops:5} ops {stage.seconds * 1e3:8.1f} ms"
         for stage in graph.stages
     ]
-    if graph.matches:
-        lines.append("  matches: " + ", ".join(f"{rule} {n}" for rule, n in graph.matches.items()))
+    if graph.places:
+        lines.append("  matches:")
+        lines += map(_match, graph.places)
     if graph.misses:
         lines.append("  nearest misses:")
         lines += [f"    {miss.text} ({miss.stage})" for miss in graph.misses]

@@ -20,6 +20,7 @@ TORCH_FREE = (
     "ir",
     "passes",
     "plan",
+    "plugins",
     "report",
     "rewrite",
     "target",

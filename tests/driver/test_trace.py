@@ -31,9 +31,12 @@ def test_explain_tells_the_nearest_miss_and_where_rules_matched() -> None:
 
 def test_matches_say_where() -> None:
     with torch.no_grad():
-        report = ec.explain(torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.SiLU()), QKV[0])
+        report = ec.explain(lambda x: torch.nn.functional.silu(x * 1 + 2), QKV[0])
     (graph,) = report.graphs
     assert sum(match.count for match in graph.places) == sum(graph.matches.values())
+    shown = str(report).partition("  matches:\n")[2].partition("\n  refusals")[0]
+    assert all(match.rule in shown for match in graph.places)
+    assert "test_trace.py:" in shown
 
 
 def test_a_name_that_no_rule_has() -> None:

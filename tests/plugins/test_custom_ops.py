@@ -344,3 +344,13 @@ def test_an_expression_that_names_what_is_not_there() -> None:
 
     with pytest.raises(PluginError, match="an elementwise op is computed inside other kernels"):
         ec.op("test.e", traits)
+
+
+@pytest.mark.usefixtures("squared_relu")
+def test_an_op_is_exported_to_mlir_by_its_reference() -> None:
+    pytest.importorskip("torch_mlir")
+    from effcomp.mlir import export
+
+    text = "graph @g(%x: f32[4, 8]) {\n  %0 = test.squared_relu(%x) : f32[4, 8]\n  return %0\n}\n"
+    found = export(parse_graph(text), "torch")
+    assert "torch.aten.relu" in found
