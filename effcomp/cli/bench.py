@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["bench"]
 
+_NOISE = 2.0  # of the slowest tenth of calls to the fastest, on a quiet machine less
 _PEERS = ("eager", "inductor", "inductor-reduce-overhead", "inductor-max-autotune")
 
 Subject = Annotated[
@@ -79,7 +80,7 @@ def bench(
     from effcomp.cli.bench_lanes import lanes_of
     from effcomp.cli.console import note, print_json, status
     from effcomp.cli.settings import config_of, parse_sizes
-    from effcomp.cli.timing import run_lanes
+    from effcomp.cli.timing import machine, run_lanes
     from effcomp.cli.user_code import load_named_plugins
 
     load_named_plugins(plugin)
@@ -97,9 +98,11 @@ def bench(
     rows = [lane.data() for lane in lanes.values()]
     _add_comparisons(rows, lanes)
     if json:
-        print_json({"device": str(where), "lanes": rows})
+        print_json({"machine": machine(where), "lanes": rows})
     else:
         _show(rows)
+    if any(row["p90_ms"] > _NOISE * row["p10_ms"] for row in rows if "p10_ms" in row):
+        note("times vary widely between calls: something else may be using this machine", "warning")
     _check(rows, tolerance)
 
 

@@ -37,6 +37,11 @@ def plan_source(
         except CaptureError as error:
             if fixed := _FIXED.findall(str(error)):
                 raise ConfigError(_fixed_message(fixed, sizes, named)) from error
+            if source.mode is not None:
+                error.add_note(
+                    "(only the model's configuration was read: its weights had no values; they are "
+                    "loaded to compile it, without --dry-run and --emit)"
+                )
             raise
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from effcomp.cli.console import size_text
-from effcomp.target import TARGETS, Target
+from effcomp.target import TARGETS, Target, fitting_target
 from effcomp.version import __version__
 
 __all__ = ["Finding", "examine"]
@@ -119,9 +119,10 @@ def _targets(torch: Any, triton: Any) -> Iterator[Finding]:
 
 
 def _runs(target: Target, capabilities: list[int]) -> bool:
+    """A GPU runs its own target's kernels as they are, and compiles an older one's for itself."""
     if target.kind == "cpu":
         return True
-    return any(target.capability <= c < target.capability + 10 for c in capabilities)
+    return any(fitting_target((target,), capability) for capability in capabilities)
 
 
 def _extra(name: str, modules: tuple[str, ...]) -> Finding:

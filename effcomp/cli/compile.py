@@ -101,7 +101,7 @@ def compile(
     with status("loading the model"):
         source = resolve(
             model, library, inputs=inputs, sizes=parse_sizes(size or ()), dtype=dtype,
-            device=device,
+            device=device, weights=not dry_run and emit is None,
         )  # fmt: skip
     planned = plan_source(source, dynamic or (), target, config)
     if dry_run:

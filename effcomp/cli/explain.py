@@ -81,7 +81,7 @@ def explain(
         with status("loading the model"):
             source = resolve(
                 subject, library, inputs=inputs, sizes=parse_sizes(size or ()), dtype=dtype,
-                device=device,
+                device=device, weights=not (target or dynamic),
             )  # fmt: skip
         report = _of_source(source, target, dynamic or [], config)
     if html is not None:
@@ -117,9 +117,13 @@ def _of_source(
     from torch.export import ExportedProgram
 
     if targets or dynamic or isinstance(source.model, ExportedProgram):
-        from effcomp.cli.building import plan_source
+        from dataclasses import replace
 
-        return plan_source(source, dynamic, targets, config).report()
+        from effcomp.cli.building import plan_source
+        from effcomp.reporting import source_lines
+
+        report = plan_source(source, dynamic, targets, config).report()
+        return replace(report, sources=source_lines(report.graphs, source.model))
     import torch
 
     from effcomp.explanation import explain_call

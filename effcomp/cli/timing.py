@@ -1,5 +1,6 @@
 """Timing calls side by side: in turns, so that clocks, heat and neighbours weigh on all alike."""
 
+import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -8,7 +9,9 @@ from typing import Any
 
 import torch
 
-__all__ = ["Lane", "run_lanes"]
+from effcomp.version import __version__
+
+__all__ = ["Lane", "machine", "run_lanes"]
 
 _ROUNDS = 5
 
@@ -59,6 +62,17 @@ def run_lanes(lanes: Mapping[str, Lane], device: torch.device, seconds: float) -
         turn = number % max(1, len(running))
         for lane in (*running[turn:], *running[:turn]):
             lane.samples += _block(lane, device, seconds / _ROUNDS)
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What times are of."""
+    is_gpu = device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(device) if is_gpu else platform.processor() or "cpu",
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "effcomp": __version__,
+    }
 
 
 def _wait(device: torch.device) -> None:

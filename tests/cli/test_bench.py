@@ -26,6 +26,7 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_model_is_timed_beside_eager() -> None:
     data = succeed("bench", MLP, "--seconds", "0.05", "--tolerance", "1e-5", "--json").data
     own, eager = data["lanes"]
+    assert data["machine"]["torch"] == torch.__version__
     assert (own["name"], eager["name"]) == ("effcomp", "eager")
     assert 0 < own["p10_ms"] <= own["median_ms"] <= own["p90_ms"]
     assert own["error"] < 1e-5
@@ -86,6 +87,7 @@ def test_a_model_is_explained() -> None:
     assert "(inference, cpu): 5 of 5 ops modelled" in text
     report = Report.from_json(succeed("explain", MLP, "--target", "cuda:90", "--json").out)
     assert report.graphs[0].target == "cuda:90"
+    assert any("self.norm(x)" in text for found in report.sources for text in found.lines.values())
 
 
 def test_options_reach_what_is_explained() -> None:

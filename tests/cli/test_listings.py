@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -54,6 +55,18 @@ def test_the_doctor_looks_at_everything() -> None:
     assert set(data) >= {"effcomp", "torch", "triton", "c++ compiler", "compile cache"}
     assert data["target cpu"]["detail"] == "compiles, runs"
     assert __version__ in succeed("doctor").out
+
+
+def test_the_doctor_finds_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    h200 = SimpleNamespace(name="NVIDIA H200", major=9, minor=0, total_memory=140 << 30)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda _: h200)
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda _: (9, 0))
+    data = succeed("doctor", "--json").data
+    assert data["gpu 0"]["detail"] == "NVIDIA H200, sm_90, 140.0 GiB"
+    assert "gpu" not in data
+    assert data["target cuda:90"]["detail"] == "compiles, runs"
+    assert data["target cuda:100"]["detail"] == "compiles"
 
 
 def test_the_doctor_fails_where_torch_does_not_import(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -137,6 +137,11 @@ def test_a_folder_of_transformers(name: str, tmp_path: Path) -> None:
     sizes = {"tokens": 8} if name in ("llama", "bert", "t5", "clip") else {}
     source = resolve(None, f"transformers:{tmp_path}", sizes=sizes)
     assert run(source) is not None
+    bare = resolve(None, f"transformers:{tmp_path}", sizes=sizes, weights=False, dtype="bf16")
+    assert bare.mode is not None
+    assert {p.dtype for p in bare.module.parameters()} == {torch.bfloat16}
+    shapes = {name: p.shape for name, p in source.module.named_parameters()}
+    assert {name: p.shape for name, p in bare.module.named_parameters()} == shapes
 
 
 @pytest.mark.parametrize(
@@ -153,9 +158,13 @@ def test_a_folder_is_planned_with_changing_sizes(
     *sizes, dynamic = args
     given = [text for size in sizes for text in ("--size", size)]
     source = ("--from", f"{library}:{tmp_path}", *given, "--dynamic", dynamic)
+    with_weights = succeed("compile", *source, "-o", tmp_path / "m.eff", "--json").data
+    for path in tmp_path.glob("*.safetensors"):
+        path.unlink()  # planning reads the configuration alone
     (one,) = succeed("compile", *source, "--dry-run", "--json").data["targets"]
     assert one["coverage"]["calls"] == []
     assert one["sizes"]
+    assert one["partition"]["steps"] == with_weights["targets"]["cpu"]["steps"]
 
 
 def test_a_component_of_a_pipeline(tmp_path: Path) -> None:

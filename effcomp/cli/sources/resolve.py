@@ -1,19 +1,21 @@
 """From what stands on the command line to a Source."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.export import ExportedProgram
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from effcomp.cli.devices import device_named
 from effcomp.cli.sources.factories import from_factory
 from effcomp.cli.sources.libraries import from_library
 from effcomp.cli.sources.source import Source
+from effcomp.cli.sources.weightless import in_dtype
 from effcomp.cli.tensor_files import nested, read_tensors
 from effcomp.dtypes import DTYPES
 from effcomp.errors import ConfigError, SourceError, nearest
@@ -31,17 +33,19 @@ def resolve(
     sizes: Mapping[str, int] | None = None,
     dtype: str | None = None,
     device: str | None = None,
-    need_inputs: bool = True,
+    weights: bool = True,
 ) -> Source:
     """Load the model that a command names, in eval mode, with arguments to call it.
 
     `library` is a `--from`; `inputs` a safetensors file of named arguments; `sizes` are for
-    arguments that are made up. Raises SourceError and ConfigError.
+    arguments that are made up. Without `weights` those of a `--from` are not loaded. Raises
+    SourceError and ConfigError.
     """
     if (model is None) == (library is None):
         raise ConfigError(f"name one model: {FORMS}")
+    wanted = _dtype(dtype)
     if library is not None:
-        source = from_library(library, sizes or {}, make_inputs=inputs is None and need_inputs)
+        source = from_library(library, sizes or {}, wanted, inputs=inputs is None, weights=weights)
     else:
         assert model is not None, "one of the two was given"
         if sizes:
@@ -53,8 +57,8 @@ def resolve(
         source = _exported(model) if model.endswith(".pt2") else from_factory(model)
     if inputs is not None:
         source = _with_inputs(source, read_tensors(inputs))
-    source = _moved(source, dtype, device_named(device) if device else None)
-    if need_inputs and not isinstance(source.model, ExportedProgram):
+    source = _moved(source, wanted, device_named(device) if device else None)
+    if not isinstance(source.model, ExportedProgram):
         _check_arguments(source)
     return source
 
@@ -99,27 +103,31 @@ def _holds_tensors(value: Any) -> bool:
     return any(isinstance(leaf, torch.Tensor) for leaf in leaves)
 
 
-def _moved(source: Source, dtype: str | None, device: torch.device | None) -> Source:
+def _dtype(name: str | None) -> torch.dtype | None:
+    if name is not None and name not in DTYPES:
+        raise ConfigError(f"no dtype {name!r}; {nearest(name, DTYPES)}")
+    return None if name is None else DTYPES[name]
+
+
+def _moved(source: Source, dtype: torch.dtype | None, device: torch.device | None) -> Source:
     """The model and its example on a device and as `dtype`, where these are given."""
     if isinstance(source.model, ExportedProgram):
         if dtype is not None or (device is not None and device.type != "cpu"):
             raise ConfigError("an exported program keeps its dtype and device: export it anew")
         return source
-    wanted = None
-    if dtype is not None:
-        if dtype not in DTYPES:
-            raise ConfigError(f"no dtype {dtype!r}; {nearest(dtype, DTYPES)}")
-        wanted = DTYPES[dtype]
-
-    def moved(leaf: Any) -> Any:
-        if not isinstance(leaf, torch.Tensor):
-            return leaf
-        return leaf.to(device=device, dtype=wanted if leaf.is_floating_point() else None)
-
+    args, kwargs = in_dtype((source.args, dict(source.kwargs)), dtype)
+    if source.mode is not None:  # was built in the dtype, and is nowhere
+        kwargs = tree_map_only(torch.Tensor, _without_values(source.mode), kwargs)
+        return replace(source, kwargs=kwargs)
     # `to` of diffusers' and transformers' classes warns of casts that are meant here.
-    model = nn.Module.to(source.model, device=device, dtype=wanted).eval()
-    args, kwargs = tree_map(moved, (source.args, dict(source.kwargs)))
+    model = nn.Module.to(source.model, device=device, dtype=dtype).eval()
+    args, kwargs = tree_map_only(torch.Tensor, lambda leaf: leaf.to(device), (args, kwargs))
     return replace(source, model=model, args=args, kwargs=kwargs)
+
+
+def _without_values(mode: FakeTensorMode) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Tensors of a file, for a model whose own have no values."""
+    return lambda leaf: leaf if isinstance(leaf, FakeTensor) else mode.from_tensor(leaf)
 
 
 def _check_arguments(source: Source) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
 
 __all__ = ["Source"]
@@ -17,7 +18,7 @@ class Source:
     """What a command works on: a module or an exported program, and one call of it.
 
     An exported program carries its example arguments itself. `files` are the safetensors files that
-    the weights came from, as far as that is known.
+    the weights came from, as far as that is known. `mode` is that of tensors without values.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Source:
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict[str, Any])
     files: tuple[Path, ...] = ()
+    mode: FakeTensorMode | None = None
 
     def named_arguments(self) -> dict[str, Any]:
         """The arguments of the call by the names of the model's parameters."""
