@@ -20,7 +20,7 @@ from effcomp.runtime.loading import load as load_plan
 from effcomp.runtime.lora import LoraSource, changes_of, merged
 from effcomp.runtime.profiling import profiling
 from effcomp.runtime.saving import chosen_weights
-from effcomp.runtime.weights import WeightSource, WeightStore
+from effcomp.runtime.weights import WeightSource, WeightStore, telling_memory
 from effcomp.target import TARGETS, fitting_target
 
 __all__ = ["CompiledModel", "check_entries", "require_target", "target_for"]
@@ -165,9 +165,10 @@ class CompiledModel:
             wanted = {entries[name].tensor: change for name, change in changes.items()}
             self._restore(key for key in tuple(self._base) if key not in wanted)
             try:
-                for key, change in wanted.items():
-                    base = self._keep(key)
-                    self._weights.write(key, merged(base.to(self.device), change, scale))
+                with telling_memory(self.device, entries):
+                    for key, change in wanted.items():
+                        base = self._keep(key)
+                        self._weights.write(key, merged(base.to(self.device), change, scale))
             except BaseException:
                 self._restore(tuple(self._base))
                 raise

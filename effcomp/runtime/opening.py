@@ -22,6 +22,7 @@ from effcomp.runtime.weights import (
     listed,
     matched,
     offers_of,
+    telling_memory,
 )
 
 __all__ = ["load", "open_weights"]
@@ -111,10 +112,11 @@ def open_weights(
         checks: list[Future[None]] = []
         if embedded is not None:
             checks = verify_chunks(embedded, table.chunks, table.chunk_bytes, pool)
-        tensors = {
-            key: laid_out(offers[key].get(), entry.strides, device)
-            for key, entry in entries.items()
-        }
+        with telling_memory(device, table.entries):
+            tensors = {
+                key: laid_out(offers[key].get(), entry.strides, device)
+                for key, entry in entries.items()
+            }
         for check in checks:
             check.result()
     shared = () if given is None else tuple(entries)

@@ -4,18 +4,30 @@ Everything is checked before anything is overwritten, and new values go into the
 CUDA graphs stay valid; what was computed of the weights follows by itself (see prologue).
 """
 
+import contextlib
+import math
 import pathlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from effcomp.dtypes import DTYPE_NAMES
-from effcomp.errors import ArtifactError
+from effcomp.errors import ArtifactError, DeviceError
 from effcomp.plan.manifest import WeightEntry
+from effcomp.plan.tensors import SIZES
 from effcomp.runtime.mapping import MappedFile, laid_out
 
-__all__ = ["Offer", "WeightSource", "WeightStore", "listed", "mapped_files", "matched", "offers_of"]
+__all__ = [
+    "Offer",
+    "WeightSource",
+    "WeightStore",
+    "listed",
+    "mapped_files",
+    "matched",
+    "offers_of",
+    "telling_memory",
+]
 
 WeightSource = Mapping[str, torch.Tensor] | str | pathlib.Path | Sequence[str | pathlib.Path]
 """Weights by name: a state dict, safetensors files, or folders of them."""
@@ -117,6 +129,20 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_MOST_NAMES]) + more
 
 
+@contextlib.contextmanager
+def telling_memory(device: torch.device, entries: Mapping[str, WeightEntry]) -> Generator[None]:
+    """Turn running out of memory into a DeviceError that says what the weights take."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        sizes = {e.tensor: math.prod(e.shape) * SIZES.get(e.dtype, 1) for e in entries.values()}
+        raise DeviceError(
+            f"{device} is out of memory: the model's weights take "
+            f"{sum(sizes.values()) / 2**30:.2f} GiB, and what changes them as much again; free "
+            "other tensors, or use another device"
+        ) from error
+
+
 class WeightStore:
     """The tensors of a compiled model. `shared` are those that a module of the caller's holds."""
 
@@ -138,8 +164,10 @@ class WeightStore:
 
     def replace(self, source: WeightSource) -> None:
         """Take other weights. Raises ArtifactError before any is overwritten."""
-        for key, offer in matched(self.entries, offers_of(source)).items():
-            self.write(key, offer.get())
+        offers = matched(self.entries, offers_of(source))
+        with telling_memory(self.device, self.entries):
+            for key, offer in offers.items():
+                self.write(key, offer.get())
 
     def write(self, key: str, value: torch.Tensor) -> None:
         """Give a tensor another value, in place unless a module of the caller's holds it too."""

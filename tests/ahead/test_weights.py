@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import effcomp
-from effcomp.errors import ArtifactError
+from effcomp.errors import ArtifactError, DeviceError
 from tests.ahead.models import Counting, compile_counting, counting_inputs
 
 
@@ -164,3 +164,25 @@ def test_strides_are_kept(tmp_path: Path) -> None:
     with torch.no_grad():
         torch.testing.assert_close(loaded(x), model(x))
     assert not any("strides" in note for note in loaded.notes)
+
+
+def test_a_full_device_is_told(
+    compiled: effcomp.CompiledModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "small.eff"
+    compiled.save(path)
+    expected = compiled(X)
+
+    def full(*_: object) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("effcomp.runtime.opening.laid_out", full)
+        with pytest.raises(DeviceError, match=r"out of memory: the model's weights take 0\.00 GiB"):
+            effcomp.load(path)
+    pair = {"q.lora_A.weight": torch.ones(2, 8), "q.lora_B.weight": torch.ones(8, 2)}
+    with monkeypatch.context() as patch:
+        patch.setattr("effcomp.runtime.model.merged", full)
+        with pytest.raises(DeviceError, match="out of memory"):
+            compiled.set_lora(pair)
+    assert torch.equal(compiled(X), expected)
