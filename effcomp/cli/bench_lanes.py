@@ -54,10 +54,14 @@ def lanes_of(
     lanes: dict[str, Lane] = {}
     if is_artifact:
         assert subject is not None, "an artifact has a name"
-        lanes["effcomp"] = Lane("effcomp", _artifact_call(subject, source, inputs, where))
+        lanes["effcomp"] = Lane(
+            "effcomp", _artifact_call(subject, source, inputs, where), required=True
+        )
     else:
         assert source is not None, "checked above"
-        lanes["effcomp"] = Lane("effcomp", _compiled(source, backend, options=_options(config)))
+        lanes["effcomp"] = Lane(
+            "effcomp", _compiled(source, backend, options=_options(config)), required=True
+        )
     if source is not None:
         for peer in peers:
             lanes[peer] = Lane(peer, _peer(peer, source))

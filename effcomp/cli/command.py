@@ -42,8 +42,9 @@ def command(run: Callable[..., None]) -> Callable[..., None]:
         except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
             raise
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - all end as an exit code
-            _render(error, traceback, bool(kwargs.get("json")))
-            raise typer.Exit(exit_code_of(error)) from None
+            told = _told(error)
+            _render(told, traceback, bool(kwargs.get("json")))
+            raise typer.Exit(exit_code_of(told)) from None
 
     hints = typing.get_type_hints(run, include_extras=True)
     signature = inspect.signature(run)
@@ -56,6 +57,12 @@ def command(run: Callable[..., None]) -> Callable[..., None]:
     guarded.__signature__ = signature.replace(parameters=[*parameters, extra])  # pyright: ignore[reportAttributeAccessIssue]
     guarded.__annotations__ = {**hints, "traceback": Traceback}
     return guarded
+
+
+def _told(error: BaseException) -> BaseException:
+    """effcomp's own error, where torch.compile has wrapped one that its backend raised."""
+    inner = getattr(error, "inner_exception", None)
+    return inner if isinstance(inner, EffcompError) else error
 
 
 def _render(error: BaseException, traceback: bool, as_json: bool) -> None:

@@ -103,6 +103,9 @@ def compile(
             model, library, inputs=inputs, sizes=parse_sizes(size or ()), dtype=dtype,
             device=device, weights=not dry_run and emit is None,
         )  # fmt: skip
+    files = weight_file or source.files
+    if weights == "reference" and not files:
+        raise ConfigError("--weights reference: name the files that hold them with --weight-file")
     planned = plan_source(source, dynamic or (), target, config)
     if dry_run:
         _show_plans(planned, json)
@@ -110,7 +113,7 @@ def compile(
         emit_text(planned, emit, output)
     else:
         assert output is not None, "checked above"
-        _save(planned, output, weights, weight_file or source.files, json)
+        _save(planned, output, weights, files, json)
 
 
 def _show_plans(planned: "Planned", json: bool) -> None:

@@ -21,6 +21,7 @@ __all__ = [
     "status",
     "table",
     "write_text",
+    "written_aside",
 ]
 
 _PIPED_WIDTH = 160  # a pipe has no width: tables are not cut at eighty columns there
@@ -95,14 +96,26 @@ def size_text(count: int) -> str:
     raise AssertionError("every count has a unit")
 
 
+@contextmanager
+def written_aside(path: Path) -> Iterator[Path]:
+    """A path to write to, which takes the place of `path` once everything is written.
+
+    What fails or is interrupted leaves nothing; an OSError names `path`.
+    """
+    aside = path.with_name(f".{path.name}.part")
+    try:
+        yield aside
+        aside.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        aside.unlink(missing_ok=True)
+
+
 def write_text(path: Path | None, text: str) -> None:
-    """Write to a file, aside and renamed so that no half file is left; without one, to stdout."""
+    """Write to a file, whole or not at all; without one, to stdout."""
     if path is None:
         sys.stdout.write(text)
         return
-    aside = path.with_name(f".{path.name}.part")
-    try:
+    with written_aside(path) as aside:
         aside.write_text(text, encoding="utf-8")
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from effcomp.cli.console import written_aside
 from effcomp.errors import SourceError
 
 __all__ = ["flatten", "nested", "read_tensors", "write_tensors"]
@@ -26,15 +27,11 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Write tensors, aside and renamed so that no half file is left."""
-    from safetensors.torch import save_file
+    """Write tensors to a file, whole or not at all."""
+    from safetensors.torch import save
 
-    aside = path.with_name(f".{path.name}.part")
-    try:
-        save_file({name: t.contiguous().clone() for name, t in tensors.items()}, aside)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with written_aside(path) as aside:
+        aside.write_bytes(save({name: t.contiguous().clone() for name, t in tensors.items()}))
 
 
 def nested(tensors: Mapping[str, Any]) -> dict[str, Any]:

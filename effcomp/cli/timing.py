@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_map_only
 
 from effcomp.version import __version__
 
@@ -21,10 +22,12 @@ class Lane:
     """One way to run a model, and what it took. Times are in milliseconds.
 
     `prepare` returns the function to call; what it and the first call take is `first_seconds`.
+    The failure of a `required` lane is raised, that of another is kept.
     """
 
     name: str
     prepare: Callable[[], Callable[[], Any]]
+    required: bool = False
     call: Callable[[], Any] | None = None
     output: Any = None
     failure: str = ""
@@ -85,11 +88,14 @@ def _start(lane: Lane, device: torch.device) -> None:
     start = time.perf_counter()
     try:
         call = lane.prepare()
-        lane.output = call()
+        # A copy: a replayed CUDA graph may write its next results over these.
+        lane.output = tree_map_only(torch.Tensor, torch.clone, call())
         _wait(device)
         lane.first_seconds = time.perf_counter() - start
         call()
-    except Exception as error:  # noqa: BLE001 - a peer that fails is a result, and is shown
+    except Exception as error:
+        if lane.required:
+            raise
         lane.failure = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         return
     lane.call = call

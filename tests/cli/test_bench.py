@@ -53,6 +53,14 @@ def test_an_exported_program_is_timed_and_explained(tmp_path: Path) -> None:
     assert call("bench", path, "--dtype", "bf16").code == 2
 
 
+def test_what_cannot_be_timed_says_why(tmp_path: Path) -> None:
+    missing = call("bench", tmp_path / "no.eff")
+    assert (missing.code, "no.eff" in missing.err) == (3, True)
+    for command in ("bench", "explain"):
+        wrong = call(command, MLP, "-p", "csee")
+        assert (wrong.code, "did you mean 'cse'?" in wrong.err) == (2, True)
+
+
 def test_a_larger_error_than_allowed_fails(artifact: Path) -> None:
     args = ("bench", artifact, "--model", MLP, "--seconds", "0.05", "--tolerance", "-1")
     failed = call(*args)

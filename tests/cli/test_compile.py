@@ -150,7 +150,7 @@ def test_weights_can_stay_where_they_are(tmp_path: Path) -> None:
     save_file(module.state_dict(), weights)
     path = tmp_path / "mlp.eff"
     args = ("compile", MLP, "-o", path, "--weights")
-    refused(call(*args, "reference"), 3, "which safetensors files")
+    refused(call(*args, "reference"), 2, "name the files that hold them with --weight-file")
     assert not path.exists()
     succeed(*args, "reference", "--weight-file", weights)
     data = succeed("inspect", path, "--json").data["weights"]

@@ -140,6 +140,13 @@ def test_bad_input_names_the_file_and_the_line(graph: Path, tmp_path: Path) -> N
     assert "is not text" in call("opt", graph).err
 
 
+def test_a_folder_that_is_not_there_is_named(graph: Path, tmp_path: Path) -> None:
+    out = tmp_path / "no" / "out.ir"
+    called = call("opt", graph, "-o", out)
+    assert called.code == 3
+    assert called.err == f"error: {out}: no such file or directory\n"
+
+
 def test_errors_are_data_too(graph: Path) -> None:
     failed = call("opt", graph, "-p", "csee", "--json")
     assert failed.data["error"]["kind"] == "ConfigError"

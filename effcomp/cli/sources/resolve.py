@@ -1,5 +1,6 @@
 """From what stands on the command line to a Source."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -66,10 +67,16 @@ def resolve(
 def _exported(path: str) -> Source:
     if not Path(path).is_file():
         raise SourceError(f"there is no file {path}")
+    logging.disable(logging.WARNING)  # it logs its failures, tracebacks and all
     try:
         program = torch.export.load(path)
     except Exception as error:
-        raise SourceError(f"{path} is not an exported program: {error}") from error
+        raise SourceError(
+            f"{path} is not an exported program, or one of another version of torch: "
+            f"{str(error).partition('.')[0]}"
+        ) from error
+    finally:
+        logging.disable(logging.NOTSET)
     return Source(Path(path).stem, program)
 
 
