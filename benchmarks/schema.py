@@ -153,3 +153,8 @@ def write(result: Result | ArtifactResult, path: Path) -> None:
 def read(path: Path) -> Result:
     """Read a run; a field that is missing or not known is an error that names it."""
     return Result.model_validate_json(path.read_text())
+
+
+def read_artifact_result(path: Path) -> ArtifactResult:
+    """Read a run of `benchmarks.artifact`, as `read` does."""
+    return ArtifactResult.model_validate_json(path.read_text())

@@ -14,10 +14,10 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from benchmarks.schema import Result, Row, read
+from benchmarks.schema import ArtifactResult, Result, Row, read, read_artifact_result
 from benchmarks.workloads import WORKLOADS
 
-__all__ = ["main", "render"]
+__all__ = ["main", "render", "render_artifacts"]
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -120,9 +120,46 @@ def render(results: Sequence[Result]) -> str:
         f"Measured on {where}; medians of calls taken in turns in one process. Speed is the "
         "faster of eager and Inductor (llama_decode: Inductor with CUDA graphs) over effcomp, so "
         "above 1 effcomp is faster. Error (against float32) and peak memory are effcomp's over "
-        "Inductor's. First calls are effcomp / Inductor, each in a process of its own."
+        "Inductor's. First calls are effcomp / Inductor, each in a process of its own. Empty cells "
+        "were not measured."
     )
     return "\n".join([head, rule, *lines, "", legend])
+
+
+def render_artifacts(results: Sequence[ArtifactResult]) -> str:
+    """Render a line on the newest artifact of every workload that was carried to a GPU."""
+    counted = [r for r in sorted(results, key=lambda r: r.date) if r.kind == "cuda" and not r.tiny]
+    newest = {result.workload: result for result in counted}
+    return "".join(f"\n\n{_artifact_line(result)}" for result in newest.values())
+
+
+def _artifact_line(result: ArtifactResult) -> str:
+    built = result.built_with
+    told = [
+        f"An artifact of {result.workload}, compiled for cuda:90 on a machine without a GPU (torch "
+        f"{built['torch']}, Triton {built['triton']}) and loaded on {result.device} under torch "
+        f"{result.versions['torch']}:"
+    ]
+    for package in result.packages:
+        if package.times and package.load_seconds is not None:
+            name = {"effcomp": "effcomp", "aotinductor": "AOTInductor"}[package.kind]
+            told.append(
+                f"{name} loads in {package.load_seconds:.2f} s, calls first in "
+                f"{package.first_seconds:.2f} s, then in {package.times.median:.1f} ms;"
+            )
+    if loading := result.loading:
+        told.append(
+            f"weights load at {loading.effcomp:.1f} GB/s, by safetensors alone at "
+            f"{loading.safetensors:.1f};"
+        )
+    if lora := result.lora:
+        away = f"{lora.difference:.1g} away from" if lora.difference else "exactly as"
+        told.append(
+            f"an adapter of rank {lora.rank} on {lora.weights} weights is in after "
+            f"{lora.first * 1e3:.0f} ms, the next after {lora.next * 1e3:.1f} ms, the results "
+            f"{away} those of a fresh compilation;"
+        )
+    return " ".join(told).rstrip(";") + "."
 
 
 def _place(readme: str, table: str) -> str:
@@ -140,7 +177,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     others = ("-predicted", "-artifact")
     measured = (p for p in sorted(RESULTS.glob("*.json")) if not p.stem.endswith(others))
+    carried = sorted(RESULTS.glob("*-artifact.json"))
     table = render([read(path) for path in measured])
+    table += render_artifacts([read_artifact_result(path) for path in carried])
     now = README.read_text()
     wanted = _place(now, table)
     if arguments.check:

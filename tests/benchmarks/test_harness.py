@@ -7,7 +7,17 @@ from pathlib import Path
 import pytest
 
 from benchmarks import backends, measure, table
-from benchmarks.schema import FirstCall, Result, Row, Times, read, write
+from benchmarks.schema import (
+    ArtifactResult,
+    FirstCall,
+    Package,
+    Result,
+    Row,
+    Times,
+    WeightLoading,
+    read,
+    write,
+)
 
 
 def _timed(workload: str, backend: str, milliseconds: float, **fields: object) -> Row:
@@ -94,6 +104,22 @@ def test_decoding_is_compared_with_cuda_graphs() -> None:
 def test_only_full_runs_on_a_gpu_count() -> None:
     row = _timed("flux", "effcomp", 1.0)
     assert table.render([_run(row, kind="cpu"), _run(row, tiny=True)]) == table.NOTHING
+
+
+def test_an_artifact_is_told_in_a_line() -> None:
+    times = Times(median=13.4, minimum=13.0, maximum=14.0, calls=20)
+    package = Package(
+        kind="effcomp", status="ok", load_seconds=0.3, first_seconds=0.18, times=times
+    )
+    result = ArtifactResult(
+        date="2026-01-01", device="a GPU", kind="cuda", tiny=False, versions={"torch": "2.11.0"},
+        workload="flux", built_with={"torch": "2.13.0", "triton": "3.7.1"}, packages=(package,),
+        loading=WeightLoading(gib=2.4, rounds=3, effcomp=8.9, safetensors=7.7),
+    )  # fmt: skip
+    told = table.render_artifacts([result, result.model_copy(update={"tiny": True})])
+    assert told.count("An artifact of flux") == 1
+    assert "loads in 0.30 s, calls first in 0.18 s, then in 13.4 ms" in told
+    assert told.endswith("at 8.9 GB/s, by safetensors alone at 7.7.")
 
 
 def test_the_readme_says_what_the_results_say() -> None:
