@@ -26,7 +26,9 @@ def make():
 
 def test_a_signal_ends_a_command(tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text(SLOW)
-    code = "from effcomp.cli import app; app(['compile', 'slow.py:make', '-o', 'm.eff'])"
+    # A shell that runs tests in the background makes everything below it ignore this signal.
+    heeded = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code = heeded + "from effcomp.cli import app; app(['compile', 'slow.py:make', '-o', 'm.eff'])"
     running = subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=tmp_path,
