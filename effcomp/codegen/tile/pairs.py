@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
 Element = Callable[[], Operand]
 
-PAIR: Any = sympy.Symbol("pair", integer=True, nonnegative=True)
-"""The pair that a lane belongs to, while its part is looked for; no statement ever holds it."""
-
 
 @dataclass(frozen=True, slots=True)
 class _Pairs:
@@ -39,6 +36,14 @@ class _Pairs:
     count: int
     place: int
 
+    @property
+    def symbol(self) -> Any:
+        """The pair that a lane belongs to, while its part is looked for; no statement holds it.
+
+        One for each count: what is known of a symbol's range never changes.
+        """
+        return sympy.Symbol(f"pair_{self.count}", integer=True, nonnegative=True)
+
 
 def joined_pair(e: Evaluator, op: Op, index: Index, guards: Guards) -> Operand | None:
     """The element of a join of two parts that alternate; None where it is no such join."""
@@ -48,8 +53,8 @@ def joined_pair(e: Evaluator, op: Op, index: Index, guards: Guards) -> Operand |
     pairs = _pairs_of(e, index, d)
     if pairs is None:
         return None
-    inner = replaced(replaced(index, pairs.place, PAIR), d, ZERO)
-    e.builder.ranges[PAIR] = pairs.count
+    inner = replaced(replaced(index, pairs.place, pairs.symbol), d, ZERO)
+    e.builder.ranges[pairs.symbol] = pairs.count
     search = _Search(e, pairs, guards)
     found = [search.element(v, inner, parity) for parity, v in enumerate(op.operands)]
     even, odd = found
@@ -108,7 +113,7 @@ class _Search:
     def element(self, value: Value, index: Index, parity: int) -> Element | None:
         """The part's element, right in lanes of this parity."""
         index = tuple(map(self.e.builder.simplify, index))
-        touched = [k for k, position in enumerate(index) if position.has(PAIR)]
+        touched = [k for k, position in enumerate(index) if position.has(self.pairs.symbol)]
         if not touched:
             return lambda: self.e.at(value, index, self.guards)
         if len(touched) == 1 and (found := self._column(value, index, touched[0])) is not None:
@@ -132,8 +137,8 @@ class _Search:
         The position is `base + 2 pair + column`. None where lanes of the other column might read
         past the end.
         """
-        offset = expr(index[place] - 2 * PAIR)
-        if offset.has(PAIR) or value.dtype == "bool":
+        offset = expr(index[place] - 2 * self.pairs.symbol)
+        if offset.has(self.pairs.symbol) or value.dtype == "bool":
             return None
         column = int(offset.as_coeff_Add()[0]) % 2
         own = self.e.builder.simplify(offset - column + self.pairs.column)

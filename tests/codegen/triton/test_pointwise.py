@@ -152,6 +152,31 @@ def test_interleaved_rope_loads_whole_rows(flat: bool) -> None:
     check(graph, tensor("f32", 3, 16), tensor("f32", 3, 1, 8), tensor("f32", 3, 1, 8))
 
 
+def test_pairs_of_two_lengths_in_one_kernel() -> None:
+    def swapped(name: str, shape: str, pairs: str) -> str:
+        return f"""
+        %{name}v = tensor.reshape(%{name}) {{shape = {pairs[:-1]}, 2]}} : f32{pairs[:-1]}, 2]
+        %{name}a = tensor.slice(%{name}v) {{dim = 2, start = 1, stop = 2}} : f32{pairs[:-1]}, 1]
+        %{name}b = tensor.slice(%{name}v) {{dim = 2, stop = 1}} : f32{pairs[:-1]}, 1]
+        %{name}j = tensor.concat(%{name}a, %{name}b) {{dim = 2}} : f32{pairs[:-1]}, 2]
+        %{name}r = tensor.reshape(%{name}j) {{shape = {shape}}} : f32{shape}
+"""
+
+    graph = group_graph(
+        "pointwise",
+        "%x: f32[8, 4], %y: f32[2, 16]",
+        swapped("x", "[8, 4]", "[8, 2]")
+        + swapped("y", "[2, 16]", "[2, 8]")
+        + """
+        %z = tensor.reshape(%yr) {shape = [8, 4]} : f32[8, 4]
+        %o = tensor.add(%xr, %z) : f32[8, 4]
+        return %o
+        """,
+    )
+    assert emitted(graph.ops[0]).kernel.source.count("= swap_pairs(") == 2
+    check(graph, tensor("f32", 8, 4), tensor("f32", 2, 16))
+
+
 def test_pairs_that_end_too_early_are_loaded_apart() -> None:
     graph = group_graph(
         "pointwise",
