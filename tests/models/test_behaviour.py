@@ -152,6 +152,10 @@ def test_threads_share_a_compiled_model() -> None:
     for number, request in enumerate(requests):
         request["pixel_values"] = request["pixel_values"] * (1 + number)
     results: dict[int, list[Tensor]] = {}
+    if torch.__version__ < "2.13":
+        # Compiling beside threads that run crashes Dynamo 2.11, with torch's own backends as well.
+        with torch.no_grad():
+            compiled(**requests[0])
 
     def work(number: int) -> None:
         with torch.no_grad():
