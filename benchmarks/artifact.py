@@ -32,7 +32,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import effcomp
-from benchmarks.measure import GIB, versions_here
+from benchmarks.measure import GIB, distance, first_tensor, versions_here
 from benchmarks.schema import ArtifactResult, LoraSwap, Package, Times, WeightLoading, write
 from benchmarks.workloads import WORKLOADS, Workload, build
 from effcomp.plan.container import read_artifact
@@ -56,17 +56,6 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     found = work()
     wait()
     return time.perf_counter() - start, found
-
-
-def first_tensor(output: Any) -> Tensor:
-    while not isinstance(output, Tensor):
-        output = next(iter(output.values())) if isinstance(output, dict) else output[0]
-    return output
-
-
-def distance(found: Tensor, truth: Tensor) -> float:
-    found, truth = found.float(), truth.float()
-    return float((found - truth).norm() / truth.norm())
 
 
 # Building.

@@ -30,7 +30,7 @@ from benchmarks.first_call import measure_first_call
 from benchmarks.schema import FirstCall, Kernel, Result, Row, Times, write
 from benchmarks.workloads import WORKLOADS, Workload, build
 
-__all__ = ["GIB", "main", "versions_here"]
+__all__ = ["GIB", "distance", "first_tensor", "main", "versions_here"]
 
 PHASES = ("times", "first", "kernels")
 ROUNDS, BLOCK = 8, 5
@@ -101,8 +101,17 @@ class Lane:
         )
 
 
-def _tensor(output: Any) -> Tensor:
-    return output[0] if isinstance(output, tuple) else output
+def first_tensor(output: Any) -> Tensor:
+    """The first tensor of what a model returns."""
+    while not isinstance(output, Tensor):
+        output = next(iter(output.values())) if isinstance(output, dict) else output[0]
+    return output
+
+
+def distance(found: Tensor, truth: Tensor) -> float:
+    """The norm of the difference over that of the truth, in float32."""
+    found, truth = found.float(), truth.float()
+    return float((found - truth).norm() / truth.norm())
 
 
 def _truth(workload: Workload) -> Tensor:
@@ -112,7 +121,7 @@ def _truth(workload: Workload) -> Tensor:
     torch.backends.cudnn.allow_tf32 = False
     exact = workload.in_float32()
     exact.prepare()
-    output = _tensor(exact.module(**exact.inputs)).float().clone()
+    output = first_tensor(exact.module(**exact.inputs)).float().clone()
     torch.backends.cudnn.allow_tf32 = allowed
     return output
 
@@ -131,9 +140,7 @@ def _start(lane: Lane, workload: Workload, truth: Tensor, plan: Plan, alone: int
         return function(**workload.inputs)
 
     workload.prepare()
-    output = _tensor(call()).float().clone()
-    lane.error = float(((output - truth).norm() / truth.norm()).item())
-    del output
+    lane.error = distance(first_tensor(call()), truth)
     for _ in range(2):
         workload.prepare()
         call()

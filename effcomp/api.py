@@ -22,6 +22,7 @@ from effcomp.plugins.digest import registered_text
 from effcomp.reference import region_of
 from effcomp.rewrite import Pipeline, parse_pipeline
 from effcomp.runtime import Executable, load, prepare_to_compile, prepare_to_load
+from effcomp.runtime.cuda_launch import capability_of
 from effcomp.target import TARGETS, Target, fitting_target
 
 __all__ = [
@@ -183,11 +184,11 @@ def target_of(device: torch.device | str) -> Target:
             f"effcomp compiles for cuda and cpu, not for {device.type!r}; "
             "move the model or use another backend"
         )
-    major, minor = torch.cuda.get_device_capability(device)
-    found = fitting_target(TARGETS.values(), major * 10 + minor)
+    capability = capability_of(device)
+    found = fitting_target(TARGETS.values(), capability)
     if found is None:
         raise DeviceError(
-            f"{torch.cuda.get_device_name(device)} is sm_{major}{minor}; effcomp needs sm_80"
+            f"{torch.cuda.get_device_name(device)} is sm_{capability}; effcomp needs sm_80"
         )
     return found
 

@@ -11,6 +11,7 @@ from effcomp.errors import FallbackWarning
 from effcomp.plan.cubin import Cubin
 from effcomp.report.schema import Report
 from effcomp.reporting import report_of, source_lines, versions
+from effcomp.runtime.cuda_launch import capability_of
 from effcomp.runtime.kernels import build_cubins
 from effcomp.runtime.program import analyze
 
@@ -75,8 +76,7 @@ def _cubins(record: Compilation) -> tuple[Cubin, ...]:
     executable = record.executable
     if executable is None or executable.device.type != "cuda":
         return ()
-    major, minor = torch.cuda.get_device_capability(executable.device)
-    return build_cubins(analyze(record.plan), major * 10 + minor)
+    return build_cubins(analyze(record.plan), capability_of(executable.device))
 
 
 def _title(model: Callable[..., Any]) -> str:

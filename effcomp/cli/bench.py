@@ -16,6 +16,7 @@ from effcomp.cli.options import (
     PipelineText,
     Plugins,
     Sizes,
+    Subject,
 )
 
 if TYPE_CHECKING:
@@ -26,14 +27,6 @@ __all__ = ["bench"]
 _NOISE = 2.0  # of the slowest tenth of calls to the fastest, on a quiet machine less
 _PEERS = ("eager", "inductor", "inductor-reduce-overhead", "inductor-max-autotune")
 
-Subject = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="MODEL|FILE.eff",
-        show_default=False,
-        help="An artifact, or MODEL.pt2, MODULE:FACTORY or FILE.py:FACTORY.",
-    ),
-]
 Against = Annotated[
     str, typer.Option(metavar="PEERS", help=f"Comma-separated: {', '.join(_PEERS)}.")
 ]

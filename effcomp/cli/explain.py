@@ -16,6 +16,7 @@ from effcomp.cli.options import (
     PipelineText,
     Plugins,
     Sizes,
+    Subject,
     Targets,
 )
 
@@ -26,14 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["explain"]
 
-Subject = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="MODEL|FILE.eff",
-        show_default=False,
-        help="An artifact, or MODEL.pt2, MODULE:FACTORY or FILE.py:FACTORY.",
-    ),
-]
 Html = Annotated[
     Path | None,
     typer.Option(metavar="FILE", dir_okay=False, help="Write the report as one page of HTML."),

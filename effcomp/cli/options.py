@@ -22,6 +22,7 @@ __all__ = [
     "PipelineText",
     "Plugins",
     "Sizes",
+    "Subject",
     "Targets",
 ]
 
@@ -86,6 +87,14 @@ Model = Annotated[
         metavar="MODEL",
         show_default=False,
         help="MODEL.pt2, MODULE:FACTORY or FILE.py:FACTORY.",
+    ),
+]
+Subject = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="MODEL|FILE.eff",
+        show_default=False,
+        help="An artifact, or MODEL.pt2, MODULE:FACTORY or FILE.py:FACTORY.",
     ),
 ]
 From = Annotated[

@@ -19,7 +19,7 @@ from effcomp.plan.cubin import Cubin, LaunchFacts
 from effcomp.runtime.bound import Action
 from effcomp.runtime.calls import Slots
 
-__all__ = ["LoadedKernel", "fits"]
+__all__ = ["LoadedKernel", "capability_of", "fits"]
 
 _STATIC_SHARED = 48 * 1024  # what a block may use without asking
 _MAX_SHARED_OPTIN = 97  # CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
@@ -33,6 +33,12 @@ _FORMATS = {
 }  # fmt: skip
 
 _INT, _UINT, _POINTER = ctypes.c_int, ctypes.c_uint, ctypes.c_void_p
+
+
+def capability_of(device: torch.device) -> int:
+    """The compute capability of a CUDA device: 90 for sm_90."""
+    major, minor = torch.cuda.get_device_capability(device)
+    return major * 10 + minor
 
 
 def fits(facts: LaunchFacts, capability: int) -> bool:

@@ -11,7 +11,7 @@ from effcomp.plan.cubin import Cubin
 from effcomp.plan.expressions import names_in
 from effcomp.plan.schema import Launch, TritonKernel
 from effcomp.runtime.bound import KernelRunner
-from effcomp.runtime.cuda_launch import LoadedKernel, fits
+from effcomp.runtime.cuda_launch import LoadedKernel, capability_of, fits
 from effcomp.runtime.notes import Notes
 from effcomp.runtime.preparing import prepared
 from effcomp.runtime.program import Program
@@ -44,8 +44,7 @@ def load_kernels(
         return {index: interpreted[kernel] for index, _, kernel in launches}
     wanted = {i: specialize(program, step, kernel) for i, step, kernel in launches}
     distinct = tuple(dict.fromkeys(wanted.values()))
-    major, minor = torch.cuda.get_device_capability(device)
-    capability = major * 10 + minor
+    capability = capability_of(device)
     known = {(c.facts.kernel, c.facts.divisible): c for c in cubins if fits(c.facts, capability)}
     found = {s: known[key] for s in distinct if (key := (s.kernel.digest, s.divisible)) in known}
     if cubins and len(found) < len(distinct):

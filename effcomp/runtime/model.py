@@ -15,6 +15,7 @@ from effcomp.plan.schema import Plan
 from effcomp.plan.signature import Signature
 from effcomp.report.schema import Report
 from effcomp.runtime.calling import Caller, build_result
+from effcomp.runtime.cuda_launch import capability_of
 from effcomp.runtime.executable import Executable
 from effcomp.runtime.loading import load as load_plan
 from effcomp.runtime.lora import LoraSource, changes_of, merged
@@ -224,9 +225,8 @@ def target_for(targets: Mapping[str, Any], device: torch.device) -> str | None:
         return "cpu" if "cpu" in targets else None
     if device.type != "cuda" or not torch.cuda.is_available():
         return None
-    major, minor = torch.cuda.get_device_capability(device)
     known = [TARGETS[name] for name in targets if name in TARGETS]
-    found = fitting_target(known, major * 10 + minor)
+    found = fitting_target(known, capability_of(device))
     return found.name if found is not None else None
 
 
@@ -257,8 +257,7 @@ def check_entries(artifact: Artifact) -> None:
 def _no_target(artifact: Artifact, device: torch.device) -> DeviceError:
     held = ", ".join(sorted(artifact.plans))
     if device.type == "cuda" and torch.cuda.is_available():
-        major, minor = torch.cuda.get_device_capability(device)
-        what = f"{device} is a {torch.cuda.get_device_name(device)} (sm_{major}{minor})"
+        what = f"{device} is a {torch.cuda.get_device_name(device)} (sm_{capability_of(device)})"
     elif device.type == "cuda":
         what = "torch sees no CUDA device here"
     else:

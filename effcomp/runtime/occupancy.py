@@ -7,9 +7,9 @@ from typing import Literal
 import torch
 
 from effcomp.plan.schema import ArenaPlace, CallPlace, InputPlace, OutputPlace, Plan
-from effcomp.runtime.layouts import arena_layout, layout_of
+from effcomp.runtime.layouts import arena_layout, fresh_bytes, layout_of
 from effcomp.runtime.program import Program, analyze, touched
-from effcomp.runtime.transients import lighter, memory_needed
+from effcomp.runtime.transients import lighter
 
 __all__ = ["Holding", "Occupancy", "occupancy"]
 
@@ -54,7 +54,7 @@ def occupancy(plan: Plan, sizes: Mapping[str, int], device: torch.device) -> Occ
     }
     weights = sum(n for port, n in ports.items() if plan.ports[port].weight)
     return Occupancy(
-        peak_bytes=memory_needed(program, sizes, device)[0],
+        peak_bytes=arena + max(fresh_bytes(program, layouts)),
         arena_bytes=arena,
         weight_bytes=weights,
         input_bytes=sum(ports.values()) - weights,

@@ -90,9 +90,7 @@ def _without(program: Program, ids: set[int]) -> Program:
     """The program with these buffers allocated by each call."""
     plan = program.plan
     buffers = tuple(
-        replace(buffer, place=OutputPlace())
-        if id in ids and isinstance(buffer.place, ArenaPlace)
-        else buffer
+        replace(buffer, place=OutputPlace()) if id in ids else buffer
         for id, buffer in enumerate(plan.buffers)
     )
     return analyze(replace(plan, buffers=buffers))

@@ -156,12 +156,12 @@ class Builder:
         axes = self.ordered(name for o in given for name in _axes(o))
         prefix = op.rpartition(".")[2]
         typed = tuple(repr(o) if isinstance(o, Constant) else o for o in given)
-        value = self._make(
-            lambda v: Compute(v, op, given, attrs), (op, dtype, typed, attrs), prefix, dtype, axes,
-            (), given,
-        )  # fmt: skip
-        self._computed[value] = Compute(value, op, given, attrs)
-        return value
+
+        def make(value: TileValue) -> Compute:
+            self._computed[value] = Compute(value, op, given, attrs)
+            return self._computed[value]
+
+        return self._make(make, (op, dtype, typed, attrs), prefix, dtype, axes, (), given)
 
     def select(self, condition: TileValue, a: Operand, b: Operand) -> TileValue:
         """`a` where the condition holds, else `b`; f(a), f(b) => f of the one or the other."""

@@ -73,14 +73,13 @@ def _pairs_of(e: Evaluator, index: Index, d: int) -> _Pairs | None:
     axis = axes[-1]
     half = FloorDiv(axis.symbol, sympy.Integer(2))
     places = [k for k, position in enumerate(index) if k != d and position.has(axis.symbol)]
-    exact = [k for k in places if _pair_count(index[k], half, axis) is not None]
-    if len(exact) != 1 or any(not _same_for_neighbours(index[k], axis) for k in places):
+    counts = [(k, n) for k in places if (n := _pair_count(index[k], half, axis)) is not None]
+    if len(counts) != 1 or any(not _same_for_neighbours(index[k], axis) for k in places):
         return None
-    count = _pair_count(index[exact[0]], half, axis)
-    assert count is not None, "the place was chosen for its count"
-    whole = index[exact[0]] == half
+    ((place, count),) = counts
+    whole = index[place] == half
     column = axis.symbol if whole else Mod(axis.symbol, sympy.Integer(2 * count))
-    return _Pairs(axis, column, count, exact[0])
+    return _Pairs(axis, column, count, place)
 
 
 def _pair_count(position: Any, half: Any, axis: Axis) -> int | None:
