@@ -122,14 +122,16 @@ def _times(samples: Sequence[float]) -> Times:
 def measure_package(
     kind: Any, package: Path, arguments: argparse.Namespace, build_seconds: float | None
 ) -> Package:
-    command = [sys.executable, "-m", "benchmarks.artifact", "child", "--kind", kind]
+    command = [sys.executable, "-X", "faulthandler", "-m", "benchmarks.artifact", "child"]
+    command += ["--kind", kind]
     command += ["--package", str(package), "--workload", arguments.workload]
     command += ["--device", arguments.device, *(["--tiny"] if arguments.tiny else [])]
     run = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=CHILD_SECONDS
     )
     if run.returncode != 0:
-        return Package(kind=kind, status="failed", why=run.stderr[-300:])
+        why = f"exit status {run.returncode}: {run.stderr[-600:]}"  # negative: a signal's number
+        return Package(kind=kind, status="failed", why=why)
     return Package(
         kind=kind,
         status="ok",
