@@ -19,7 +19,7 @@ from effcomp.ir import Graph, print_graph
 from effcomp.plan.schema import Plan
 from effcomp.plugins import load_plugins
 from effcomp.plugins.digest import registered_text
-from effcomp.runtime import Executable, load, prepare_to_compile, prepare_to_load
+from effcomp.runtime import Executable, KeptCubins, load, prepare_to_compile
 from effcomp.runtime.cuda_launch import capability_of
 from effcomp.target import TARGETS, Target, fitting_target
 
@@ -42,8 +42,6 @@ def backend(
 ) -> Callable[..., Any]:
     """The torch.compile backend. Raises ConfigError for a mode or option it does not know."""
     config = Config.from_user(mode, options)
-    with contextlib.suppress(DeviceError):
-        prepare_to_load(device_of(example_inputs))
     # Asked here: a GPU's backward pass is compiled in autograd's thread, which has another context.
     found = collected()
 
@@ -92,10 +90,15 @@ def compile_captured(
             cuda_graphs=config.cuda_graphs,
             regions=config.regions,
             progress=config.progress,
+            kept=_kept_cubins() if config.cache else None,
         )
     if found is not None:
         found.append(record)
     return record.executable
+
+
+def _kept_cubins() -> KeptCubins:
+    return KeptCubins(cache.cache_folder() / "cubins", cache.source_digest())
 
 
 def _cached_plan(
