@@ -24,8 +24,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from benchmarks.compiled_kernels import CompiledKernels, compile_kernels
 from benchmarks.workloads import WORKLOADS, build
 from effcomp import reporting
-from effcomp.api import Compilation, build_plan, pipeline_of
+from effcomp.api import Compilation
 from effcomp.capture import Captured, Role, compile_dynamo
+from effcomp.compiling import build_plan, pipeline_of
 from effcomp.config import Config
 from effcomp.plan.schema import CallStep, Launch, Plan, RunRegion, Step
 from effcomp.report.schema import GraphReport

@@ -1,34 +1,31 @@
-"""The driver: capture -> passes -> codegen -> runtime, and the doors users come through."""
+"""The driver: capture -> passes -> codegen -> runtime, and the doors users come through.
+
+Passes and code generation are in `compiling`, imported where no plan is found in the cache.
+"""
 
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
 
 from effcomp import cache
 from effcomp.capture import Captured, Role, compile_dynamo
-from effcomp.codegen import lower_graph
 from effcomp.compilation import Compilation, collected, recording
 from effcomp.config import Config
-from effcomp.errors import ConfigError, DeviceError
+from effcomp.errors import DeviceError
 from effcomp.ir import Graph, print_graph
-from effcomp.passes import known_passes
-from effcomp.passes.pipelines import pipeline_for
 from effcomp.plan.schema import Plan
+from effcomp.plugins import load_plugins
 from effcomp.plugins.digest import registered_text
-from effcomp.reference import region_of
-from effcomp.rewrite import Pipeline, parse_pipeline
-from effcomp.runtime import Executable, load, prepare_to_compile, prepare_to_load
+from effcomp.runtime import Executable, KeptCubins, load, prepare_to_compile
 from effcomp.runtime.cuda_launch import capability_of
 from effcomp.target import TARGETS, Target, fitting_target
 
 __all__ = [
     "Compilation",
     "backend",
-    "build_plan",
     "compile_captured",
     "recording",
     "reset",
@@ -45,8 +42,6 @@ def backend(
 ) -> Callable[..., Any]:
     """The torch.compile backend. Raises ConfigError for a mode or option it does not know."""
     config = Config.from_user(mode, options)
-    with contextlib.suppress(DeviceError):
-        prepare_to_load(device_of(example_inputs))
     # Asked here: a GPU's backward pass is compiled in autograd's thread, which has another context.
     found = collected()
 
@@ -95,24 +90,28 @@ def compile_captured(
             cuda_graphs=config.cuda_graphs,
             regions=config.regions,
             progress=config.progress,
+            kept=_kept_cubins() if config.cache else None,
         )
     if found is not None:
         found.append(record)
     return record.executable
 
 
+def _kept_cubins() -> KeptCubins:
+    return KeptCubins(cache.cache_folder() / "cubins", cache.source_digest())
+
+
 def _cached_plan(
     graph: Graph, device: torch.device, config: Config, record: Compilation, *, use_cache: bool
 ) -> Plan:
     target, role = record.target, record.role
+    key = _key(graph, target, role, config) if use_cache else ""
+    if use_cache and (plan := cache.read(key)) is not None:
+        return plan
+    # Not needed for a plan from the cache, and most of what effcomp has to import.
+    from effcomp.compiling import build_plan, pipeline_of
+
     pipeline = pipeline_of(target, role, config)
-    key = ""
-    if use_cache:
-        versions = (torch.__version__, target.name, role.value)
-        parts = (print_graph(graph), pipeline.text, config.key(), registered_text(), *versions)
-        key = cache.key_of(parts)
-        if (plan := cache.read(key)) is not None:
-            return plan
     prepare_to_compile(device)
     plan = build_plan(graph, target, pipeline, record)
     if use_cache:
@@ -120,37 +119,11 @@ def _cached_plan(
     return plan
 
 
-def build_plan(
-    graph: Graph, target: Target, pipeline: Pipeline, record: Compilation | None = None
-) -> Plan:
-    """Passes, then code generation. Needs no device."""
-    start = time.perf_counter()
-    run = pipeline.run(graph)
-    middle = time.perf_counter()
-    plan = lower_graph(run.graph, target, region_of=region_of)
-    if record is not None:
-        record.run = run
-        record.seconds["passes"] = middle - start
-        record.seconds["codegen"] = time.perf_counter() - middle
-    return plan
-
-
-def pipeline_of(target: Target, role: Role, config: Config) -> Pipeline:
-    """The pipeline that `config` asks for. Raises ConfigError for a pass nobody declared."""
-    known = known_passes()
-    if config.pipeline is not None:
-        return replace(parse_pipeline(config.pipeline, known), trace=config.trace)
-    for name in config.disable:
-        if name not in known:
-            raise ConfigError(
-                f"option 'disable' names no pass {name!r}; there are: {', '.join(sorted(known))}"
-            )
-    made = pipeline_for(
-        target,
-        training=role is not Role.INFERENCE,
-        horizontal_rows=config.horizontal_rows,
-    )
-    return replace(made.without(config.disable), trace=config.trace)
+def _key(graph: Graph, target: Target, role: Role, config: Config) -> str:
+    """The key of a plan: the program, and what decides its pipeline and how it is lowered."""
+    load_plugins()
+    decisive = (target.name, role.value, config.key(), registered_text())
+    return cache.key_of((print_graph(graph), *decisive, torch.__version__))
 
 
 def device_of(inputs: Sequence[Any]) -> torch.device:

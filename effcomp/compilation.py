@@ -4,12 +4,15 @@ import contextlib
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from effcomp.capture import Captured, Role
 from effcomp.plan.schema import Plan
-from effcomp.rewrite import Run
 from effcomp.runtime import Executable
 from effcomp.target import Target
+
+if TYPE_CHECKING:
+    from effcomp.rewrite import Run  # what no plan of the cache has
 
 __all__ = ["Compilation", "collected", "recording"]
 
@@ -26,7 +29,7 @@ class Compilation:
     target: Target
     captured: Captured
     plan: Plan
-    run: Run | None = None
+    run: "Run | None" = None
     executable: Executable | None = None
     seconds: dict[str, float] = field(default_factory=dict[str, float])
 

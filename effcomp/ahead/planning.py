@@ -12,8 +12,9 @@ from torch.utils._pytree import tree_leaves
 
 from effcomp.ahead.exporting import export
 from effcomp.ahead.signature import example_sizes
-from effcomp.api import Compilation, build_plan, device_of, pipeline_of, target_of
+from effcomp.api import Compilation, device_of, target_of
 from effcomp.capture import Captured, Role, decompose_exported, import_exported, snake_case
+from effcomp.compiling import build_plan, pipeline_of
 from effcomp.config import Config
 from effcomp.errors import ConfigError
 from effcomp.plan.cubin import Cubin

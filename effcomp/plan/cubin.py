@@ -1,5 +1,6 @@
 """A compiled kernel as data: machine code, and what a launch has to know of it."""
 
+import functools
 from dataclasses import dataclass as plain_dataclass
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -10,7 +11,7 @@ from effcomp.errors import ArtifactError
 __all__ = ["Cubin", "LaunchFacts", "dump_facts", "load_facts"]
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, config=ConfigDict(extra="forbid", defer_build=True))
 class LaunchFacts:
     """What launching a cubin takes, beside its arguments.
 
@@ -40,18 +41,20 @@ class Cubin:
     code: bytes
 
 
-_ADAPTER: TypeAdapter[LaunchFacts] = TypeAdapter(LaunchFacts)
+@functools.cache
+def _adapter() -> TypeAdapter[LaunchFacts]:
+    return TypeAdapter(LaunchFacts)
 
 
 def dump_facts(facts: LaunchFacts) -> bytes:
     """Launch facts as JSON."""
-    return _ADAPTER.dump_json(facts)
+    return _adapter().dump_json(facts)
 
 
 def load_facts(text: bytes, where: str) -> LaunchFacts:
     """Read what `dump_facts` writes. Raises ArtifactError."""
     try:
-        return _ADAPTER.validate_json(text)
+        return _adapter().validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise ArtifactError(

@@ -9,7 +9,8 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 SCHEMA_VERSION = 1
-_STRICT = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
+# What reads a plan validates all of it at once: validators of the parts wait for who makes parts.
+_STRICT = ConfigDict(extra="forbid", ser_json_inf_nan="constants", defer_build=True)
 
 Expr = int | str
 

@@ -6,6 +6,7 @@ import inspect
 import marshal
 import sys
 from collections.abc import Iterator
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,13 +18,11 @@ def registered_text() -> str:
 
     Of an installed plugin its whole package counts, of things defined in this process the file
     they stand in. Options are fields of passes and rules: data that a rule only closes over is not
-    seen here.
+    seen here. Passes come in the order of their registration, which decides where they stand.
     """
-    lines = [
-        *(_line("pass", p.name, p.origin, _parts_of_pass(p)) for p in REGISTRY.passes.values()),
-        *(_line("op", o.spec.name, o.origin, _parts_of_op(o)) for o in REGISTRY.ops.values()),
-    ]
-    return "\n".join(sorted(lines))
+    passes = [_line("pass", p.name, p.origin, _parts_of_pass(p)) for p in REGISTRY.passes.values()]
+    ops = [_line("op", o.spec.name, o.origin, _parts_of_op(o)) for o in REGISTRY.ops.values()]
+    return "\n".join((*passes, *sorted(ops)))
 
 
 def _line(what: str, name: str, origin: Origin, parts: list[Any]) -> str:
@@ -33,7 +32,17 @@ def _line(what: str, name: str, origin: Origin, parts: list[Any]) -> str:
 
 def _parts_of_pass(entry: PluginPass) -> list[Any]:
     rules = getattr(entry.kind, "rules", ())
-    return [entry.kind, *(type(rule) for rule in rules), *map(repr, rules), repr(entry)]
+    options = repr(_defaults(entry.kind))
+    return [entry.kind, *(type(rule) for rule in rules), *map(repr, rules), repr(entry), options]
+
+
+def _defaults(kind: type[Any]) -> list[Any]:
+    """What a pass runs with: not all of it has to stand in its source, such as a measured limit."""
+    if not is_dataclass(kind):
+        return []
+    factories = [f.default_factory for f in fields(kind)]
+    made = [factory() for factory in factories if factory is not MISSING]
+    return [*(f.default for f in fields(kind) if f.default is not MISSING), *made]
 
 
 def _parts_of_op(entry: CustomOp) -> list[Any]:

@@ -6,11 +6,13 @@ from collections.abc import Callable, Generator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from effcomp.errors import PluginError
 from effcomp.ir import SPECS, OpSpec
-from effcomp.rewrite import Pass
+
+if TYPE_CHECKING:
+    from effcomp.rewrite import Pass  # loaded with the passes, where there are any
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class PluginPass:
     either it runs where a textual pipeline names it. `targets` are kinds of device; empty is any.
     """
 
-    kind: type[Pass]
+    kind: "type[Pass]"
     origin: Origin
     before: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
@@ -155,7 +157,7 @@ def origin_of(thing: Any) -> Origin:
 
 
 def register(
-    *kinds: type[Pass],
+    *kinds: "type[Pass]",
     before: str | tuple[str, ...] = (),
     after: str | tuple[str, ...] = (),
     targets: tuple[str, ...] = (),

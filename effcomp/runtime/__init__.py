@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from effcomp.runtime.executable import Executable
+    from effcomp.runtime.kept_cubins import KeptCubins
     from effcomp.runtime.loading import load, release
-    from effcomp.runtime.preparing import prepare_to_compile, prepare_to_load
+    from effcomp.runtime.preparing import prepare_to_compile
 
-__all__ = ["Executable", "load", "prepare_to_compile", "prepare_to_load", "release"]
+__all__ = ["Executable", "KeptCubins", "load", "prepare_to_compile", "release"]
 
 _HOMES = {
     "Executable": "effcomp.runtime.executable",
+    "KeptCubins": "effcomp.runtime.kept_cubins",
     "load": "effcomp.runtime.loading",
     "prepare_to_compile": "effcomp.runtime.preparing",
-    "prepare_to_load": "effcomp.runtime.preparing",
     "release": "effcomp.runtime.loading",
 }
 

@@ -12,6 +12,7 @@ from effcomp.plan.expressions import names_in
 from effcomp.plan.schema import Launch, TritonKernel
 from effcomp.runtime.bound import KernelRunner
 from effcomp.runtime.cuda_launch import LoadedKernel, capability_of, fits
+from effcomp.runtime.kept_cubins import KeptCubins
 from effcomp.runtime.notes import Notes
 from effcomp.runtime.preparing import prepared
 from effcomp.runtime.program import Program
@@ -30,10 +31,12 @@ def load_kernels(
     progress: bool | None,
     notes: Notes,
     cubins: Sequence[Cubin] = (),
+    kept: KeptCubins | None = None,
 ) -> dict[int, KernelRunner]:
     """The kernels of a plan's launches by step, interpreted on a CPU.
 
-    `cubins` are kernels compiled already; what they lack for this device is compiled here.
+    `cubins` are kernels compiled already; what they lack for this device is looked for in `kept`,
+    else compiled here and kept there.
     """
     launches = _launches(program)
     if not launches:
@@ -52,7 +55,7 @@ def load_kernels(
             f"{len(distinct) - len(found)} of {len(distinct)} kernels were compiled while loading: "
             f"the artifact has none for sm_{capability}"
         )
-    loaded = _load(distinct, found, capability, device, progress)
+    loaded = _load(distinct, found, capability, device, progress, kept)
     return {index: loaded[specialized] for index, specialized in wanted.items()}
 
 
@@ -88,16 +91,29 @@ def _load(
     capability: int,
     device: torch.device,
     progress: bool | None,
+    kept: KeptCubins | None,
 ) -> dict[Specialized, LoadedKernel]:
     """Load what this process has not loaded yet, compiling what is not among `found`."""
     with _LOCK:
         missing = [s for s in wanted if (s, device.index) not in _LOADED]
         absent = tuple(s for s in missing if s not in found)
-        cubins = {**found, **_compile(absent, capability, progress)}
+        cubins = {**found, **_kept_or_compiled(absent, capability, progress, kept)}
         for specialized in missing:
             kernel = LoadedKernel(cubins[specialized], specialized.kernel.function, device)
             _LOADED[specialized, device.index] = kernel
         return {s: _LOADED[s, device.index] for s in wanted}
+
+
+def _kept_or_compiled(
+    wanted: Sequence[Specialized], capability: int, progress: bool | None, kept: KeptCubins | None
+) -> dict[Specialized, Cubin]:
+    if kept is None or not wanted:
+        return _compile(wanted, capability, progress)
+    found = kept.read(wanted, capability)
+    made = _compile([s for s in wanted if s not in found], capability, progress)
+    if made:
+        kept.write(made)
+    return {**found, **made}
 
 
 def _compile(

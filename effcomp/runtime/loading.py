@@ -12,6 +12,7 @@ from effcomp.plan.schema import Plan
 from effcomp.runtime.bound import Machine
 from effcomp.runtime.executable import Executable
 from effcomp.runtime.graphs import CudaCapture, Graphs
+from effcomp.runtime.kept_cubins import KeptCubins
 from effcomp.runtime.kernels import load_kernels
 from effcomp.runtime.notes import Notes
 from effcomp.runtime.program import analyze
@@ -34,13 +35,14 @@ def load(
     regions: Literal["auto", "always", "never"] = "auto",
     progress: bool | None = None,
     cubins: Sequence[Cubin] = (),
+    kept: KeptCubins | None = None,
 ) -> Executable:
     """Make a plan callable on `device`; its kernels are compiled here, before the first call.
 
     `constants` are the arguments of the last ports, kept with the executable; `cubins` are kernels
-    of the plan that have been compiled already, for whatever GPU. A plan for a GPU may
-    be loaded on a CPU: Triton's interpreter then runs its kernels. Raises PlanError, KernelError,
-    DeviceError.
+    of the plan that have been compiled already, for whatever GPU; `kept` is where others are looked
+    for, and kept. A plan for a GPU may be loaded on a CPU: Triton's interpreter then runs its
+    kernels. Raises PlanError, KernelError, DeviceError.
     """
     device = _device(plan, device)
     if len(constants) > len(plan.ports):
@@ -51,12 +53,12 @@ def load(
     notes = Notes()
     prologue = None
     if plan.prologue is not None:
-        options: Any = {"regions": regions, "progress": progress, "cubins": cubins}
+        options: Any = {"regions": regions, "progress": progress, "cubins": cubins, "kept": kept}
         inner = load(plan.prologue, device, cuda_graphs="off", **options)
         prologue = Prologue(inner, plan.prologue_ports)
     machine = Machine(
         device,
-        load_kernels(program, device, progress, notes, cubins),
+        load_kernels(program, device, progress, notes, cubins, kept),
         Regions(plan, device, regions, progress, notes),
         notes,
     )

@@ -8,9 +8,11 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch._dynamo.exc import BackendCompilerFailed
 
 from effcomp import cache
 from effcomp.errors import CacheWarning
@@ -21,19 +23,29 @@ ROOT = Path(__file__).parents[2]
 # Counts how often plans are built, and says what came out.
 PROGRAM = """
 import json, torch
-from effcomp import api
+from effcomp import api, compiling
 from tests.models.zoo import ZOO
 
-built, build = [], api.build_plan
+built, build = [], compiling.build_plan
 def counting(*args):
     built.append(args[0].name)
     return build(*args)
-api.build_plan = counting
+compiling.build_plan = counting
 
 entry = ZOO["bert"]
 with torch.no_grad():
     output = torch.compile(entry.build(), backend=api.backend)(**entry.inputs()).logits
 print(json.dumps({"built": len(built), "sum": output.double().sum().item()}))
+"""
+
+# Says which of our own modules a first call has imported.
+FIRST_CALL = """
+import json, sys, torch
+
+model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.GELU(), torch.nn.LayerNorm(8))
+with torch.no_grad():
+    torch.compile(model, backend="effcomp")(torch.ones(2, 8))
+print(json.dumps([name for name in sys.modules if name.startswith("effcomp.")]))
 """
 
 
@@ -47,9 +59,9 @@ def _entries(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.json"))
 
 
-def _process() -> dict[str, float]:
+def _process(program: str = PROGRAM) -> Any:
     run = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
+        [sys.executable, "-c", program],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -77,6 +89,16 @@ def test_a_second_process_starts_warm(folder: Path) -> None:
     assert warm["built"] == 0
     assert warm["sum"] == cold["sum"]
     assert entry.stat().st_mtime_ns > stamp, "a read entry counts as used"
+
+
+def test_a_warm_first_call_imports_no_compiler(folder: Path) -> None:
+    compiler = ("passes", "codegen", "reference", "rewrite", "compiling")
+
+    def imported() -> set[str]:
+        return {name.split(".")[1] for name in _process(FIRST_CALL)}.intersection(compiler)
+
+    assert imported() == set(compiler)
+    assert imported() == set()
 
 
 @pytest.mark.parametrize("damage", ["", "not a plan", "half"])
@@ -107,6 +129,19 @@ def test_options_that_shape_a_plan_tell_entries_apart(folder: Path) -> None:
     assert len(_entries(folder)) == 2
     _output(cache=False)
     assert len(_entries(folder)) == 2
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"disable": ("canonicalise",)}, {"pipeline": "canonicalize,canonicalise"}]
+)
+def test_a_wrong_name_is_an_error_also_where_plans_are_cached(
+    folder: Path, wrong: dict[str, object]
+) -> None:
+    _output()
+    for _ in range(2):
+        with pytest.raises(BackendCompilerFailed, match=r"ConfigError: .*canonicalise"):
+            _output(**wrong)
+    assert len(_entries(folder)) == 1
 
 
 def test_a_cache_that_cannot_be_written_only_warns(

@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from effcomp.api import build_plan
+from effcomp.compiling import build_plan
 from effcomp.ir import parse_graph
 from effcomp.passes.pipelines import pipeline_for
 from effcomp.reference import evaluate

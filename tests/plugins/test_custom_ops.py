@@ -11,7 +11,7 @@ import triton.language as tl
 from triton.language import cdiv
 
 import effcomp as ec
-from effcomp import api
+from effcomp import compiling
 from effcomp.errors import LoweringError, PluginError
 from effcomp.ir import Graph, parse_graph, verify
 from effcomp.plan.schema import Launch, Plan
@@ -82,7 +82,7 @@ def plan_for(graph: Graph, target: str) -> Plan:
     from effcomp.passes.pipelines import pipeline_for
 
     pipeline = pipeline_for(TARGETS[target], training=False, horizontal_rows=0)
-    return api.build_plan(graph, TARGETS[target], pipeline)
+    return compiling.build_plan(graph, TARGETS[target], pipeline)
 
 
 @pytest.mark.parametrize("target", ["cpu", "cuda:90"])

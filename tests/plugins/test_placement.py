@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,7 +11,8 @@ import pytest
 import torch
 
 import effcomp as ec
-from effcomp import api
+from effcomp import compiling
+from effcomp.capture import Role
 from effcomp.errors import ConfigError, PluginError
 from effcomp.passes.pipelines import pipeline_for
 from effcomp.plugins import isolated
@@ -143,13 +144,13 @@ def test_disable_and_pipeline_take_their_names(
 ) -> None:
     monkeypatch.setenv("EFFCOMP_CACHE_DIR", str(tmp_path))
     ran: list[str] = []
-    build = api.build_plan
+    build = compiling.build_plan
 
     def watched(graph: ec.Graph, target: Target, pipeline: ec.Pipeline, *rest: object) -> object:
         ran.append(pipeline.text)
         return build(graph, target, pipeline, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(api, "build_plan", watched)
+    monkeypatch.setattr(compiling, "build_plan", watched)
     ec.register(one("fold-signs"), after="cse")
     ec.register(one("elsewhere"))
     x = torch.randn(4)
@@ -171,7 +172,7 @@ def test_disable_and_pipeline_take_their_names(
     with pytest.raises(Exception, match="names no pass 'fold-sign'"):
         compiled(disable=["fold-sign"])
     with pytest.raises(ConfigError):
-        api.pipeline_of(TARGETS["cpu"], api.Role.INFERENCE, ec.Config(pipeline="absent"))
+        compiling.pipeline_of(TARGETS["cpu"], Role.INFERENCE, ec.Config(pipeline="absent"))
     ec.unregister("elsewhere")
     assert compiled() != "", "what is registered is part of the key"
 
@@ -182,3 +183,37 @@ def test_options_of_rules_are_in_the_key() -> None:
     ec.register(ec.pass_of("a", FoldSigns(-0.0)))
     assert registered_text() != first
     assert "tests" in first
+
+
+def test_the_order_of_registration_is_in_the_key() -> None:
+    a, b = one("a"), one("b")
+    ec.register(a, b, before="cse")
+    first, order = registered_text(), names()
+    ec.unregister("a")
+    ec.register(a, before="cse")
+    assert names() != order
+    assert registered_text() != first
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Does nothing, by limits that its source does not tell."""
+
+    name: ClassVar[str] = "measured"
+    takes: ClassVar[ec.Level | None] = None
+    gives: ClassVar[ec.Level | None] = None
+    limits: tuple[int, ...] = field(default_factory=lambda: tuple(LIMITS))
+
+    def run(self, graph: ec.Graph, log: ec.Log) -> ec.Graph:
+        return graph
+
+
+LIMITS = [1]
+
+
+def test_options_of_passes_are_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    ec.register(Measured)
+    first = registered_text()
+    assert registered_text() == first
+    monkeypatch.setattr(f"{__name__}.LIMITS", [2])
+    assert registered_text() != first

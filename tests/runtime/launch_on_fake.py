@@ -2,10 +2,11 @@
 
     python -m tests.runtime.launch_on_fake FOLDER
     python -m tests.runtime.launch_on_fake FOLDER again
+    python -m tests.runtime.launch_on_fake FOLDER kept
 
 The first builds the driver in FOLDER, launches the kernel of `add_plan`, prints what arrived as
 JSON and leaves the cubin there. The second loads the plan's kernels with that cubin, on a GPU that
-it fits, where there is no Triton.
+it fits, where there is no Triton. The third finds them among the kernels that the first has kept.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import torch
 from effcomp.errors import KernelError
 from effcomp.plan.cubin import Cubin, dump_facts, load_facts
 from effcomp.runtime.cuda_launch import LoadedKernel
+from effcomp.runtime.kept_cubins import KeptCubins
 from tests.runtime.plans import add_kernel, add_plan
 
 __all__ = ["compiled_add", "fake_driver"]
@@ -53,6 +55,8 @@ def compiled_add() -> Cubin:
 
 
 def main() -> None:
+    from effcomp.runtime.kernels import release_kernels
+
     fake = fake_driver(Path(sys.argv[1]))
     cubin = compiled_add()
 
@@ -99,11 +103,15 @@ def main() -> None:
     folder = Path(sys.argv[1])
     (folder / "add.json").write_bytes(dump_facts(cubin.facts))
     (folder / "add.cubin").write_bytes(cubin.code)
-    arrived["compiled"] = loaded_with(cubin, (8, 0))
+    arrived["compiled"] = loaded_with((cubin,), (8, 0))
+    release_kernels()
+    loaded_with((), (9, 0), folder)
     print(json.dumps(arrived))
 
 
-def loaded_with(cubin: Cubin, capability: tuple[int, int]) -> list[str]:
+def loaded_with(
+    cubins: tuple[Cubin, ...], capability: tuple[int, int], folder: Path | None = None
+) -> list[str]:
     """What is noted when the kernels of `add_plan` are loaded on a GPU of this capability."""
     from effcomp.runtime.kernels import load_kernels
     from effcomp.runtime.notes import Notes
@@ -112,7 +120,8 @@ def loaded_with(cubin: Cubin, capability: tuple[int, int]) -> list[str]:
     torch.cuda.get_device_capability = lambda device=None: capability
     notes = Notes()
     plan = add_plan()
-    kernel, *_ = load_kernels(analyze(plan), CUDA, False, notes, (cubin,)).values()
+    kept = KeptCubins(folder / "kept", "") if folder is not None else None
+    kernel, *_ = load_kernels(analyze(plan), CUDA, False, notes, cubins, kept).values()
     x, y, out = torch.ones(4), torch.ones(4), torch.ones(4)
     kernel.bind([x, y, out, 4], [], (1, 1, 1))([])
     return list(notes.lines())
@@ -121,12 +130,23 @@ def loaded_with(cubin: Cubin, capability: tuple[int, int]) -> list[str]:
 def again() -> None:
     sys.modules["triton"] = None  # pyright: ignore[reportArgumentType]
     folder = Path(sys.argv[1])
+    facts = load_facts((folder / "add.json").read_bytes(), "add.json")
+    tell(folder, (Cubin(facts, (folder / "add.cubin").read_bytes()),), None)
+
+
+def kept() -> None:
+    sys.modules["effcomp.runtime.triton_compile"] = None  # pyright: ignore[reportArgumentType]
+    folder = Path(sys.argv[1])
+    tell(folder, (), folder)
+
+
+def tell(folder: Path, cubins: tuple[Cubin, ...], kept_in: Path | None) -> None:
+    """Load on the driver that is there, and print what was noted and launched."""
     fake = ctypes.CDLL(str(folder / "libcuda.so.1"), mode=ctypes.RTLD_GLOBAL)
     torch._C._cuda_getCurrentRawStream = lambda _: STREAM  # pyright: ignore[reportAttributeAccessIssue]
-    facts = load_facts((folder / "add.json").read_bytes(), "add.json")
-    notes = loaded_with(Cubin(facts, (folder / "add.cubin").read_bytes()), (9, 0))
+    notes = loaded_with(cubins, (9, 0), kept_in)
     print(json.dumps({"notes": notes, "launches": ctypes.c_int.in_dll(fake, "launches").value}))
 
 
 if __name__ == "__main__":
-    again() if sys.argv[2:] else main()
+    {(): main, ("again",): again, ("kept",): kept}[tuple(sys.argv[2:])]()

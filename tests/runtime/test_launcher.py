@@ -26,7 +26,7 @@ def arrived(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     if shutil.which("gcc") is None or torch.cuda.is_available():
         pytest.skip("builds a fake driver with a C compiler; not beside a real one")
     folder = tmp_path_factory.mktemp("driver")
-    return {**_run(folder), "again": _run(folder, "again")}
+    return {**_run(folder), "again": _run(folder, "again"), "kept": _run(folder, "kept")}
 
 
 def _run(folder: Path, *more: str) -> dict[str, Any]:
@@ -76,6 +76,10 @@ def test_shared_memory_beyond_48_kib_is_asked_for(arrived: dict[str, Any]) -> No
 
 def test_a_cubin_that_fits_needs_no_triton(arrived: dict[str, Any]) -> None:
     assert arrived["again"] == {"notes": [], "launches": 1}
+
+
+def test_a_kernel_that_was_kept_is_not_compiled(arrived: dict[str, Any]) -> None:
+    assert arrived["kept"] == {"notes": [], "launches": 1}
 
 
 def test_a_gpu_without_cubins_compiles_and_says_so(arrived: dict[str, Any]) -> None:

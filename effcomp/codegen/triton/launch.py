@@ -52,10 +52,11 @@ def _launch(tiled: TiledGroup) -> KernelLaunch:
         *(KernelParam(f"n{i}", "i64") for i in range(len(sizes))),
         *(KernelParam(name, "constexpr") for name, _ in blocks),
     )
+    # The text does not tell what pointers point to: a kernel of f16 may read like one of bf16.
+    digest = _digest(source, params, blocks, kernel.num_warps, kernel.num_stages)
     triton = TritonKernel(
-        kernel.name, source, params, blocks, _digest(source, blocks, kernel.num_warps,
-        kernel.num_stages), kernel.num_warps, kernel.num_stages,
-    )  # fmt: skip
+        kernel.name, source, params, blocks, digest, kernel.num_warps, kernel.num_stages
+    )
     return KernelLaunch(triton, (*tiled.values, *sizes), (tiled.programs, 1, 1))
 
 

@@ -45,6 +45,21 @@ def test_sizes_of_any_name_give_one_kernel() -> None:
     assert emitted(graph.ops[0]).kernel.digest == emitted(other.ops[0]).kernel.digest
 
 
+def test_types_are_part_of_the_digest() -> None:
+    text = """
+graph @casts(%x: f16[64]) {
+  %0 = fused.pointwise(%x) : f32[64] @casts_kernel(%x: f16[64]) {
+    %0 = tensor.convert(%x) {dtype = "f32"} : f32[64]
+    return %0
+  }
+  return %0
+}
+"""
+    one, two = (emitted(parse_graph(t).ops[0]).kernel for t in (text, text.replace("f16", "bf16")))
+    assert one.source == two.source
+    assert one.digest != two.digest
+
+
 def test_blocks_are_part_of_the_digest() -> None:
     one, two = (PATTERNS["symbolic_softmax"](d) for d in ("f32", "f16"))
     assert emitted(one.ops[0]).kernel.digest != emitted(two.ops[0]).kernel.digest
