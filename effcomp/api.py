@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from effcomp import cache
-from effcomp.capture import Captured, Role, compile_dynamo
+from effcomp.capture import Captured, Role, compile_dynamo, with_nones
 from effcomp.codegen import lower_graph
 from effcomp.compilation import Compilation, collected, recording
 from effcomp.config import Config
@@ -24,6 +24,7 @@ from effcomp.rewrite import Pipeline, parse_pipeline
 from effcomp.runtime import Executable, load, prepare_to_compile, prepare_to_load
 from effcomp.runtime.cuda_launch import capability_of
 from effcomp.target import TARGETS, Target, fitting_target
+from effcomp.trace_cache import TracePlace, place_of
 
 __all__ = [
     "Compilation",
@@ -49,11 +50,47 @@ def backend(
         prepare_to_load(device_of(example_inputs))
     # Asked here: a GPU's backward pass is compiled in autograd's thread, which has another context.
     found = collected()
+    place = _place_of(gm, example_inputs, config, found)
+    if place is not None and (kept := place.read()) is not None:
+        plan, trace = kept
+        return _unboxed(with_nones(_load(plan, device_of(example_inputs), config), trace.absent))
 
     def compile_graph(captured: Captured, role: Role) -> Callable[[list[Any]], list[Any]]:
-        return compile_captured(captured, role, config, device_of(example_inputs), found)
+        record = compile_captured(captured, role, config, device_of(example_inputs), found)
+        if place is not None:
+            place.note(captured, role, record.plan_key)
+        assert record.executable is not None, "compiling ends in loading"
+        return record.executable
 
-    return compile_dynamo(gm, example_inputs, compile_graph)
+    compiled = compile_dynamo(gm, example_inputs, compile_graph)
+    if place is not None:
+        place.keep()
+    return compiled
+
+
+def _place_of(
+    gm: torch.fx.GraphModule,
+    inputs: Sequence[Any],
+    config: Config,
+    found: list[Compilation] | None,
+) -> TracePlace | None:
+    """Where a graph stands in the trace cache; None where the cache is not to be used for it."""
+    if not _uses_cache(config, found):
+        return None
+    try:
+        target = target_of(config.target or device_of(inputs))
+    except DeviceError:
+        return None  # raised again, and reported, once there is something to compile
+    return place_of(gm, inputs, config, target)
+
+
+def _unboxed(compiled: Callable[[list[Any]], list[Any]]) -> Callable[..., list[Any]]:
+    """As Dynamo calls a graph: with its inputs one by one."""
+
+    def run(*args: Any) -> list[Any]:
+        return compiled(list(args))
+
+    return run
 
 
 def reset() -> None:
@@ -72,7 +109,7 @@ def compile_captured(
     config: Config,
     device: torch.device,
     found: list[Compilation] | None = None,
-) -> Executable:
+) -> Compilation:
     """Compile one captured graph for a device and load it.
 
     What was done is appended to `found`; then the plan is made, not taken from the cache.
@@ -80,25 +117,31 @@ def compile_captured(
     target = target_of(config.target or device)
     record = Compilation(captured.graph.name, role, target, captured, plan=None)  # pyright: ignore[reportArgumentType]
     with _timed(record, "plan"):
-        record.plan = _cached_plan(
-            captured.graph,
-            device,
-            config,
-            record,
-            use_cache=config.cache and found is None and not config.trace,
-        )
+        use_cache = _uses_cache(config, found)
+        record.plan = _cached_plan(captured.graph, device, config, record, use_cache=use_cache)
     with _timed(record, "load"):
-        record.executable = load(
-            record.plan,
-            device,
-            constants=captured.constants,
-            cuda_graphs=config.cuda_graphs,
-            regions=config.regions,
-            progress=config.progress,
-        )
+        record.executable = _load(record.plan, device, config, captured.constants)
     if found is not None:
         found.append(record)
-    return record.executable
+    return record
+
+
+def _uses_cache(config: Config, found: list[Compilation] | None) -> bool:
+    """Whether plans may come from the cache: whoever records wants every stage to be run."""
+    return config.cache and found is None and not config.trace
+
+
+def _load(
+    plan: Plan, device: torch.device, config: Config, constants: Sequence[torch.Tensor] = ()
+) -> Executable:
+    return load(
+        plan,
+        device,
+        constants=constants,
+        cuda_graphs=config.cuda_graphs,
+        regions=config.regions,
+        progress=config.progress,
+    )
 
 
 def _cached_plan(
@@ -110,7 +153,7 @@ def _cached_plan(
     if use_cache:
         versions = (torch.__version__, target.name, role.value)
         parts = (print_graph(graph), pipeline.text, config.key(), registered_text(), *versions)
-        key = cache.key_of(parts)
+        record.plan_key = key = cache.key_of(parts)
         if (plan := cache.read(key)) is not None:
             return plan
     prepare_to_compile(device)
