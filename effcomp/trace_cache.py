@@ -27,9 +27,8 @@ from effcomp.target import Target
 class TracePlace:
     """Where the trace of one Dynamo graph is, or will be."""
 
-    gm: GraphModule
-    context: TracingContext
     key: str
+    inputs: int
     guards: int
     made: list[tuple[Captured, Role, str]] = field(default_factory=list)
 
@@ -54,16 +53,20 @@ class TracePlace:
         cache.write_trace(self.key, cache.Trace(plan_key, captured.absent))
 
     def _unkept(self, made: Sequence[tuple[Captured, Role, str]]) -> str:
+        context = TracingContext.get()
         if [role for _, role, _ in made] != [Role.INFERENCE]:
             return "it is not one graph for inference"
         ((captured, _, _),) = made
         if captured.constants:
             return "the program holds constants"
-        if len(captured.graph.params) != len(self.gm.graph.find_nodes(op="placeholder")):
+        if len(captured.graph.params) != self.inputs:
             return "its inputs were regrouped"
-        if guard_count(self.context) != self.guards:
+        if guard_count(context) != self.guards:
             return "AOTAutograd added guards"
-        return unkept(self.gm, self.context)
+        try:
+            return unkept(context, self.inputs)
+        except AttributeError as missing:  # as below: in another version of torch
+            return str(missing)
 
 
 def place_of(
@@ -74,10 +77,10 @@ def place_of(
         if needs_gradients(gm, inputs):
             raise Bypass("gradients are needed")
         text = trace_text(gm, inputs)
-    except Bypass as reason:
+    except (Bypass, AttributeError) as reason:
+        # What torch keeps to itself may have another name in a version that nobody here has seen.
         counters["effcomp"][f"trace bypassed: {reason}"] += 1
         return None
     load_plugins()  # what is registered shapes plans
     key = cache.key_of((text, target.name, config.key(), registered_text()))
-    context = TracingContext.get()
-    return TracePlace(gm, context, key, guard_count(context))
+    return TracePlace(key, len(inputs), guard_count(TracingContext.get()))

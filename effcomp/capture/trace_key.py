@@ -6,6 +6,7 @@ raises `Bypass`: then AOTAutograd decides, as always.
 """
 
 import functools
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,12 +15,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._decomp import decomposition_table
 from torch._guards import TracingContext
+from torch._ops import OpOverload, OpOverloadPacket
 from torch._subclasses import FakeTensor
 from torch.fx import GraphModule, Node
 from torch.nn import Parameter
 
-_TORCH_FILES = str(Path(torch.__file__).parent)
+_TORCH_FILES = str(Path(torch.__file__).parent) + os.sep
 # Where functions come from that do the same in every process of one version of torch.
 _COMPILED_MODULES = frozenset({
     "_operator", "builtins", "math", "torch", "torch._C", "torch._C._fft", "torch._C._linalg",
@@ -39,6 +42,8 @@ _ARGUMENTS = frozenset({
     torch.memory_format,
 })  # fmt: skip
 _OWN_LIBRARIES = frozenset({"aten", "prim", "prims"})
+# For these torch itself registers kernels in Python; none of them is asked for what to trace.
+_OWN_KERNELS = ("CUDA", "FuncTorch", "MPS", "Meta")
 
 
 class Bypass(Exception):
@@ -48,18 +53,17 @@ class Bypass(Exception):
 def trace_text(gm: GraphModule, inputs: Sequence[Any]) -> str:
     """All that shapes what AOTAutograd and the importer make of a graph. Raises Bypass."""
     _check_surroundings(gm)
-    placeholders = gm.graph.find_nodes(op="placeholder")
-    if len(placeholders) != len(inputs):
-        raise Bypass("the graph holds tensors of its own")
+    _check_operators()
     lines = [*_settings(inputs), *_inputs(inputs)]
     lines += [_node_text(node) for node in gm.graph.nodes]
     return "\n".join(lines)
 
 
-def unkept(gm: GraphModule, context: TracingContext) -> str:
+def unkept(context: TracingContext, inputs: int) -> str:
     """What AOTAutograd found that its wrapper has to do around a compiled graph; empty: nothing.
 
-    With empty, calling the plan is all that the wrapper comes down to.
+    `inputs` is how many inputs Dynamo's graph has. Where the answer is empty, the wrapper comes
+    down to calling the plan.
     """
     from torch._functorch._aot_autograd.schemas import PlainTensorMeta
 
@@ -68,7 +72,7 @@ def unkept(gm: GraphModule, context: TracingContext) -> str:
         return "AOTAutograd says nothing about it"
     metas = (*found.subclass_inp_meta, *found.subclass_fw_graph_out_meta)
     reasons = {
-        "its inputs were regrouped": len(found.input_info) != _count(gm),
+        "its inputs were regrouped": len(found.input_info) != inputs,
         "an output shares memory with an input": found.num_outputs_aliased_to_inputs,
         "outputs share memory": found.num_outputs_aliased_to_intermediates
         or found.num_intermediate_bases,
@@ -91,10 +95,6 @@ def guard_count(context: TracingContext) -> int:
     return len(context.guards_context.aotautograd_guards) + sizes
 
 
-def _count(gm: GraphModule) -> int:
-    return len(gm.graph.find_nodes(op="placeholder"))
-
-
 def _check_surroundings(gm: GraphModule) -> None:
     context = TracingContext.try_get()
     if context is None or "dynamo_compile_id" not in gm.meta:
@@ -111,6 +111,18 @@ def _check_surroundings(gm: GraphModule) -> None:
         raise Bypass("a dispatch mode is active")
     if torch._C._functorch.peek_interpreter_stack() is not None:  # pyright: ignore[reportAttributeAccessIssue]
         raise Bypass("a transform of functorch is active")
+
+
+def _check_operators() -> None:
+    """Refuse programs that change how torch traces its own operators: their code is in no key."""
+    for registered in torch.library._impls:
+        library, _, rest = registered.partition("/")
+        if library == "aten" and not rest.rpartition("/")[2].startswith(_OWN_KERNELS):
+            raise Bypass(f"the program registers {registered}")
+    for operator, parts in decomposition_table.items():
+        own = not isinstance(operator, OpOverload) or operator.namespace in _OWN_LIBRARIES
+        if own and not (_is_torchs(parts) and parts.__module__.startswith("torch.")):
+            raise Bypass(f"the program takes {operator} apart in its own way")
 
 
 def _settings(inputs: Sequence[Any]) -> list[str]:
@@ -259,7 +271,7 @@ def _method_name(node: Node) -> str:
 @functools.cache
 def _function_name(target: Any) -> str:
     """A function by the name under which every process finds this very one. Raises Bypass."""
-    if isinstance(target, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
+    if isinstance(target, (OpOverload, OpOverloadPacket)):
         name = str(target)
         if name.partition(".")[0] not in _OWN_LIBRARIES:
             raise Bypass(f"{name} is an operator of another library")
