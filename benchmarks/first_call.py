@@ -6,7 +6,7 @@ prints the seconds as JSON. The model is built and run eagerly before the clock 
 loading libraries and waking the device are not counted; what the compiler imports is. `measure`
 runs it twice with the same caches: empty (cold), then kept (warm). A call of a tiny model, not
 timed, goes before: it leaves the interpreter's bytecode, which an installation has and a source
-tree or an image built without it lacks. There, compiling imports takes longer than compiling models.
+tree or an image built without it lacks: compiling imports would be most of what is timed.
 """
 
 from __future__ import annotations

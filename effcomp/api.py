@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from effcomp import cache
-from effcomp.capture import Captured, Role, compile_dynamo
+from effcomp.capture import Captured, Role, compile_dynamo, with_nones
 from effcomp.compilation import Compilation, collected, recording
 from effcomp.config import Config
 from effcomp.errors import DeviceError
@@ -22,6 +22,7 @@ from effcomp.plugins.digest import registered_text
 from effcomp.runtime import Executable, KeptCubins, load, prepare_to_compile
 from effcomp.runtime.cuda_launch import capability_of
 from effcomp.target import TARGETS, Target, fitting_target
+from effcomp.trace_cache import TracePlace, place_of
 
 __all__ = [
     "Compilation",
@@ -44,11 +45,47 @@ def backend(
     config = Config.from_user(mode, options)
     # Asked here: a GPU's backward pass is compiled in autograd's thread, which has another context.
     found = collected()
+    place = _place_of(gm, example_inputs, config, found)
+    if place is not None and (kept := place.read()) is not None:
+        plan, trace = kept
+        return _unboxed(with_nones(_load(plan, device_of(example_inputs), config), trace.absent))
 
     def compile_graph(captured: Captured, role: Role) -> Callable[[list[Any]], list[Any]]:
-        return compile_captured(captured, role, config, device_of(example_inputs), found)
+        record = compile_captured(captured, role, config, device_of(example_inputs), found)
+        if place is not None:
+            place.note(captured, role, record.plan_key)
+        assert record.executable is not None, "compiling ends in loading"
+        return record.executable
 
-    return compile_dynamo(gm, example_inputs, compile_graph)
+    compiled = compile_dynamo(gm, example_inputs, compile_graph)
+    if place is not None:
+        place.keep()
+    return compiled
+
+
+def _place_of(
+    gm: torch.fx.GraphModule,
+    inputs: Sequence[Any],
+    config: Config,
+    found: list[Compilation] | None,
+) -> TracePlace | None:
+    """Where a graph stands in the trace cache; None where the cache is not to be used for it."""
+    if not _uses_cache(config, found):
+        return None
+    try:
+        target = target_of(config.target or device_of(inputs))
+    except DeviceError:
+        return None  # raised again, and reported, once there is something to compile
+    return place_of(gm, inputs, config, target)
+
+
+def _unboxed(compiled: Callable[[list[Any]], list[Any]]) -> Callable[..., list[Any]]:
+    """As Dynamo calls a graph: with its inputs one by one."""
+
+    def run(*args: Any) -> list[Any]:
+        return compiled(list(args))
+
+    return run
 
 
 def reset() -> None:
@@ -67,7 +104,7 @@ def compile_captured(
     config: Config,
     device: torch.device,
     found: list[Compilation] | None = None,
-) -> Executable:
+) -> Compilation:
     """Compile one captured graph for a device and load it.
 
     What was done is appended to `found`; then the plan is made, not taken from the cache.
@@ -75,26 +112,32 @@ def compile_captured(
     target = target_of(config.target or device)
     record = Compilation(captured.graph.name, role, target, captured, plan=None)  # pyright: ignore[reportArgumentType]
     with _timed(record, "plan"):
-        record.plan = _cached_plan(
-            captured.graph,
-            device,
-            config,
-            record,
-            use_cache=config.cache and found is None and not config.trace,
-        )
+        use_cache = _uses_cache(config, found)
+        record.plan = _cached_plan(captured.graph, device, config, record, use_cache=use_cache)
     with _timed(record, "load"):
-        record.executable = load(
-            record.plan,
-            device,
-            constants=captured.constants,
-            cuda_graphs=config.cuda_graphs,
-            regions=config.regions,
-            progress=config.progress,
-            kept=_kept_cubins() if config.cache else None,
-        )
+        record.executable = _load(record.plan, device, config, captured.constants)
     if found is not None:
         found.append(record)
-    return record.executable
+    return record
+
+
+def _uses_cache(config: Config, found: list[Compilation] | None) -> bool:
+    """Whether plans may come from the cache: whoever records wants every stage to be run."""
+    return config.cache and found is None and not config.trace
+
+
+def _load(
+    plan: Plan, device: torch.device, config: Config, constants: Sequence[torch.Tensor] = ()
+) -> Executable:
+    return load(
+        plan,
+        device,
+        constants=constants,
+        cuda_graphs=config.cuda_graphs,
+        regions=config.regions,
+        progress=config.progress,
+        kept=_kept_cubins() if config.cache else None,
+    )
 
 
 def _kept_cubins() -> KeptCubins:
@@ -105,7 +148,7 @@ def _cached_plan(
     graph: Graph, device: torch.device, config: Config, record: Compilation, *, use_cache: bool
 ) -> Plan:
     target, role = record.target, record.role
-    key = _key(graph, target, role, config) if use_cache else ""
+    key = record.plan_key = _key(graph, target, role, config) if use_cache else ""
     if use_cache and (plan := cache.read(key)) is not None:
         return plan
     # Not needed for a plan from the cache, and most of what effcomp has to import.

@@ -1,18 +1,30 @@
-"""The compile cache on disk: plans by a key of everything that shapes them."""
+"""The compile cache on disk: plans by a key of everything that shapes them, and ways to them.
 
+A plan's key is made of the imported graph. A trace leads to a plan from the graph that Dynamo
+hands over, before AOTAutograd and the importer have run; it holds the plan's key.
+"""
+
+import contextlib
 import functools
 import hashlib
 import os
 import pathlib
 import tempfile
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from effcomp.errors import CacheWarning, PlanError
 from effcomp.plan.schema import Plan
 from effcomp.plan.serialize import dump_plan, load_plan
 
 _LIMIT_BYTES = 1 << 30
+_PLANS, _TRACES = "plans", "traces"
+
+T = TypeVar("T")
 
 
 def cache_folder() -> pathlib.Path:
@@ -49,9 +61,47 @@ def key_of(parts: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Where what Dynamo traced leads: the key of a plan, and which results are None beside it."""
+
+    plan: str
+    absent: tuple[int, ...] = ()
+
+
 def read(key: str) -> Plan | None:
     """The plan under `key`; None where there is none or the entry is damaged (that warns)."""
-    path = _path(key)
+    return _read(_path(_PLANS, key), load_plan)
+
+
+def write(key: str, plan: Plan) -> None:
+    """Store a plan. A cache that cannot be written warns and changes nothing."""
+    _write(_path(_PLANS, key), dump_plan(plan))
+
+
+def read_trace(key: str) -> Trace | None:
+    """The trace under `key`; None where there is none or the entry is damaged (that warns)."""
+    return _read(_path(_TRACES, key), _load_trace)
+
+
+def write_trace(key: str, trace: Trace) -> None:
+    """Store a trace. A cache that cannot be written warns and changes nothing."""
+    _write(_path(_TRACES, key), _traces().dump_json(trace).decode())
+
+
+def _load_trace(text: str) -> Trace:
+    try:
+        return _traces().validate_json(text)
+    except ValidationError as error:
+        raise PlanError(f"not a trace: {error.errors(include_url=False)[0]['msg']}") from None
+
+
+@functools.cache
+def _traces() -> TypeAdapter[Trace]:
+    return TypeAdapter(Trace)
+
+
+def _read(path: pathlib.Path, load: Callable[[str], T]) -> T | None:
     try:
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
@@ -64,18 +114,16 @@ def read(key: str) -> Plan | None:
         _discard(path, "its digest does not match its content")
         return None
     try:
-        plan = load_plan(body)
+        found = load(body)
     except PlanError as error:
         _discard(path, str(error))
         return None
-    os.utime(path)
-    return plan
+    with contextlib.suppress(FileNotFoundError):  # another process may evict it meanwhile
+        os.utime(path)
+    return found
 
 
-def write(key: str, plan: Plan) -> None:
-    """Store a plan. A cache that cannot be written warns and changes nothing."""
-    body = dump_plan(plan)
-    path = _path(key)
+def _write(path: pathlib.Path, body: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Write aside and rename: an interrupted process leaves no half entry.
@@ -84,17 +132,17 @@ def write(key: str, plan: Plan) -> None:
         ) as aside:
             aside.write(f"{_stamp(body)}\n{body}")
         os.replace(aside.name, path)
-        _evict(path.parent)
+        _evict(cache_folder())
     except OSError as error:
         warnings.warn(
             f"the compile cache {path.parent} cannot be written: {error}",
             CacheWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
 
 
-def _path(key: str) -> pathlib.Path:
-    return cache_folder() / "plans" / f"{key}.json"
+def _path(kind: str, key: str) -> pathlib.Path:
+    return cache_folder() / kind / f"{key}.json"
 
 
 def _stamp(body: str) -> str:
@@ -103,14 +151,18 @@ def _stamp(body: str) -> str:
 
 def _discard(path: pathlib.Path, reason: str) -> None:
     warnings.warn(
-        f"the compile cache entry {path.name} is rebuilt: {reason}", CacheWarning, stacklevel=3
+        f"the compile cache entry {path.name} is rebuilt: {reason}", CacheWarning, stacklevel=4
     )
     path.unlink(missing_ok=True)
 
 
 def _evict(folder: pathlib.Path) -> None:
-    """Drop the entries longest unused once the folder is over its limit."""
-    entries = sorted((p.stat().st_mtime, p.stat().st_size, p) for p in folder.glob("*.json"))
+    """Drop the entries longest unused once the cache is over its limit.
+
+    A trace whose plan is gone leads nowhere, which its reader finds.
+    """
+    paths = (p for kind in (_PLANS, _TRACES) for p in (folder / kind).glob("*.json"))
+    entries = sorted((p.stat().st_mtime, p.stat().st_size, p) for p in paths)
     total = sum(size for _, size, _ in entries)
     for _, size, path in entries:
         if total <= _LIMIT_BYTES:

@@ -21,7 +21,8 @@ __all__ = ["Compilation", "collected", "recording"]
 class Compilation:
     """What compiling one graph did: reports are made of these.
 
-    `run` is None where the plan came from the cache; `seconds` are by stage name.
+    `run` is None where the plan came from the cache, where it has `plan_key`, empty where the cache
+    was not used; `seconds` are by stage name.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Compilation:
     plan: Plan
     run: "Run | None" = None
     executable: Executable | None = None
+    plan_key: str = ""
     seconds: dict[str, float] = field(default_factory=dict[str, float])
 
 

@@ -84,7 +84,7 @@ class _Door:
             except CaptureError as error:
                 _fall_back(str(error))
                 return _boxed(lambda args: _run_eagerly(gm, args))
-            return _boxed(_with_nones(self.compile_graph(captured, role), captured.absent))
+            return _boxed(with_nones(self.compile_graph(captured, role), captured.absent))
 
         return compile_traced
 
@@ -118,7 +118,7 @@ def _static_inputs() -> frozenset[int]:
     return frozenset(metadata.static_input_indices or ()) if metadata is not None else frozenset()
 
 
-def _with_nones(compiled: Boxed, absent: Sequence[int]) -> Boxed:
+def with_nones(compiled: Boxed, absent: Sequence[int]) -> Boxed:
     """Put back the outputs that are always None, which the IR leaves out."""
     if not absent:
         return compiled

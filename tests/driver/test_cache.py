@@ -56,7 +56,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _entries(folder: Path) -> list[Path]:
-    return sorted(folder.rglob("*.json"))
+    return sorted(folder.glob("plans/*.json"))
 
 
 def _process(program: str = PROGRAM) -> Any:

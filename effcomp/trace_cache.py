@@ -1,0 +1,86 @@
+"""A warm start without AOTAutograd: from the graph that Dynamo hands over straight to its plan.
+
+What happened is counted in `torch._dynamo.utils.counters["effcomp"]`: "trace hits", "trace misses",
+"trace bypassed: ..." for a graph that is none for this cache, and "trace not kept: ..." for one
+that was compiled, and whose plan may not be reached without AOTAutograd.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch._dynamo.utils import counters
+from torch._guards import TracingContext
+from torch.fx import GraphModule
+
+from effcomp import cache
+from effcomp.capture import Captured, Role, needs_gradients
+from effcomp.capture.trace_key import Bypass, guard_count, trace_text, unkept
+from effcomp.config import Config
+from effcomp.plan.schema import Plan
+from effcomp.plugins import load_plugins
+from effcomp.plugins.digest import registered_text
+from effcomp.target import Target
+
+
+@dataclass(slots=True)
+class TracePlace:
+    """Where the trace of one Dynamo graph is, or will be."""
+
+    key: str
+    inputs: int
+    guards: int
+    made: list[tuple[Captured, Role, str]] = field(default_factory=list)
+
+    def read(self) -> tuple[Plan, cache.Trace] | None:
+        """The plan that the graph leads to; None where it has to be compiled."""
+        trace = cache.read_trace(self.key)
+        plan = cache.read(trace.plan) if trace is not None else None
+        counters["effcomp"]["trace misses" if plan is None else "trace hits"] += 1
+        return None if trace is None or plan is None else (plan, trace)
+
+    def note(self, captured: Captured, role: Role, plan_key: str) -> None:
+        """Take note of a graph that was compiled on the way."""
+        self.made.append((captured, role, plan_key))
+
+    def keep(self) -> None:
+        """Store where the graph leads, if calling the plan is all that there is to do."""
+        made, self.made = self.made, []
+        if reason := self._unkept(made):
+            counters["effcomp"][f"trace not kept: {reason}"] += 1
+            return
+        ((captured, _, plan_key),) = made
+        cache.write_trace(self.key, cache.Trace(plan_key, captured.absent))
+
+    def _unkept(self, made: Sequence[tuple[Captured, Role, str]]) -> str:
+        context = TracingContext.get()
+        if [role for _, role, _ in made] != [Role.INFERENCE]:
+            return "it is not one graph for inference"
+        ((captured, _, _),) = made
+        if captured.constants:
+            return "the program holds constants"
+        if len(captured.graph.params) != self.inputs:
+            return "its inputs were regrouped"
+        if guard_count(context) != self.guards:
+            return "AOTAutograd added guards"
+        try:
+            return unkept(context, self.inputs)
+        except AttributeError as missing:  # as below: in another version of torch
+            return str(missing)
+
+
+def place_of(
+    gm: GraphModule, inputs: Sequence[Any], config: Config, target: Target
+) -> TracePlace | None:
+    """The place of a graph that Dynamo traced; None, counted, where it can have none."""
+    try:
+        if needs_gradients(gm, inputs):
+            raise Bypass("gradients are needed")
+        text = trace_text(gm, inputs)
+    except (Bypass, AttributeError) as reason:
+        # What torch keeps to itself may have another name in a version that nobody here has seen.
+        counters["effcomp"][f"trace bypassed: {reason}"] += 1
+        return None
+    load_plugins()  # what is registered shapes plans
+    key = cache.key_of((text, target.name, config.key(), registered_text()))
+    return TracePlace(key, len(inputs), guard_count(TracingContext.get()))
