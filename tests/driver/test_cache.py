@@ -41,10 +41,11 @@ print(json.dumps({"built": len(built), "sum": output.double().sum().item()}))
 # Says which of our own modules a first call has imported.
 FIRST_CALL = """
 import json, sys, torch
+import effcomp
 
 model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.GELU(), torch.nn.LayerNorm(8))
 with torch.no_grad():
-    torch.compile(model, backend="effcomp")(torch.ones(2, 8))
+    torch.compile(model, backend=effcomp.backend)(torch.ones(2, 8))
 print(json.dumps([name for name in sys.modules if name.startswith("effcomp.")]))
 """
 
