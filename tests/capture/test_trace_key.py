@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import pytest
@@ -142,6 +142,15 @@ def _default_dtype(dtype: torch.dtype) -> Callable[[], AbstractContextManager[An
     return Default
 
 
+@contextmanager
+def _transform() -> Iterator[None]:
+    torch._C._functorch._grad_increment_nesting()
+    try:
+        yield
+    finally:
+        torch._C._functorch._grad_decrement_nesting()
+
+
 class _Deterministic:
     def __enter__(self) -> None:
         torch.use_deterministic_algorithms(True)
@@ -207,7 +216,13 @@ def _allowed(x: Tensor) -> Tensor:
     return x + 1
 
 
+def _posing(x: Tensor) -> Tensor:
+    return x + 1
+
+
+_posing.__module__, _posing.__name__ = "torch.nn.functional", "silu"
 torch._dynamo.allow_in_graph(_allowed)
+torch._dynamo.allow_in_graph(_posing)
 
 
 @torch.library.custom_op("effcomp_trace_key::twice", mutates_args=())
@@ -232,6 +247,7 @@ def _checkpointed(x: Tensor) -> Tensor:
             (X,),
             "_allowed is no function of torch's that is known to be safe",
         ),
+        (lambda x: _posing(x) * 2, (X,), "torch.nn.functional.silu is no function of torch's"),
         (_twice, (X,), "effcomp_trace_key.twice.* is an operator of another library"),
         (torch.ops.effcomp_trace_key.twice, (X,), "is an operator of another library"),
         (_checkpointed, (X,), "the graph holds modules or graphs"),
@@ -281,9 +297,92 @@ def test_graphs_from_elsewhere_are_refused() -> None:
         trace_text(gm, [X])
 
 
-def test_methods_that_a_program_defines_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Tensor, "relu", torch._dynamo.allow_in_graph(lambda x: x + 1))
-    assert not any(t.startswith("versions") for t in texts(lambda x: x.relu(), X))
+Spoil = Callable[[torch.fx.GraphModule, list[Any], pytest.MonkeyPatch], object]
+
+
+def _hold_a_tensor(gm: torch.fx.GraphModule, *_: Any) -> None:
+    gm.register_buffer("held", X)
+
+
+def _split(gm: torch.fx.GraphModule, *_: Any) -> None:
+    del gm._param_name_to_source
+
+
+def _fakify(_gm: Any, _inputs: Any, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(torch._guards.TracingContext.get(), "fakify_first_call", True)
+
+
+def _attribute(gm: torch.fx.GraphModule, *_: Any) -> None:
+    gm.held = X
+    (output,) = gm.graph.find_nodes(op="output")
+    with gm.graph.inserting_before(output):
+        gm.graph.get_attr("held")
+
+
+def _argument(gm: torch.fx.GraphModule, *_: Any) -> None:
+    (node,) = gm.graph.find_nodes(op="call_method", target="relu")
+    node.kwargs = {"generator": torch.Generator()}
+
+
+def _own_method(_gm: Any, _inputs: Any, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Tensor, "relu", _allowed)
+
+
+def _sparse(_gm: Any, inputs: list[Any], *_: Any) -> None:
+    inputs[0] = X.to_sparse()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (_hold_a_tensor, "the graph holds tensors of its own"),
+        (_split, "the graph is a part of one from Dynamo"),
+        (_fakify, "the graph is a part of one from Dynamo"),
+        (_attribute, "a node of kind get_attr stands in the graph"),
+        (_argument, "an argument is a Generator"),
+        (_own_method, "Tensor.relu is not a method of torch's"),
+        (_sparse, "an input is not a plain dense tensor"),
+    ],
+)
+def test_what_dynamo_seldom_hands_over_is_refused(
+    spoil: Spoil, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _refusal(lambda *given: spoil(*given, monkeypatch)).startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("mode", "reason"),
+    [
+        (torch.utils._python_dispatch.TorchDispatchMode, "a dispatch mode is active"),
+        (torch.overrides.TorchFunctionMode, "a dispatch mode is active"),
+        (_transform, "a transform of functorch is active"),
+    ],
+)
+def test_modes_and_transforms_are_refused(
+    mode: Callable[[], AbstractContextManager[Any]], reason: str
+) -> None:
+    assert _refusal(lambda *_: None, mode) == reason
+
+
+def _refusal(
+    spoil: Callable[..., object], mode: Callable[[], AbstractContextManager[Any]] = nullcontext
+) -> str:
+    """Why a graph that was fine is refused after `spoil`, or inside of `mode`."""
+    found: list[str] = []
+
+    def backend(gm: torch.fx.GraphModule, inputs: Sequence[Any]) -> Callable[..., Any]:
+        trace_text(gm, inputs)
+        given = list(inputs)
+        spoil(gm, given)
+        with mode(), pytest.raises(Bypass) as caught:
+            trace_text(gm, given)
+        found.append(str(caught.value))
+        return lambda *args: args
+
+    torch._dynamo.reset()
+    with torch.no_grad():
+        torch.compile(lambda x: nn.functional.silu(x.relu()), backend=backend)(X)
+    return found[0]
 
 
 def test_programs_that_change_how_torch_traces_are_refused(
