@@ -29,6 +29,7 @@ BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
 PEERS = dict.fromkeys(WORKLOADS, ("eager", "inductor")) | {"llama_decode": ("inductor_cg",)}
 COLUMNS = (
     "Workload",
+    "GPU",
     "eager, ms",
     "Inductor, ms",
     "with CUDA graphs, ms",
@@ -38,6 +39,7 @@ COLUMNS = (
     "memory to Inductor",
     "first call, s",
     "warm first call, s",
+    "Dynamo alone, s",
 )
 NOTHING = "No result of a GPU is committed yet; `benchmarks/README.md` says how to measure one."
 
@@ -70,24 +72,35 @@ def _ratio(ours: float | None, theirs: float | None) -> str:
     return f"{ours / theirs:.2f}" if ours is not None and theirs else ""
 
 
-def _first_calls(rows: dict[str, Row]) -> tuple[str, str]:
-    """Seconds of effcomp against Inductor's, cold and warm."""
-    cells: list[str] = []
-    for kind in ("cold", "warm"):
-        spans = [
-            _number(getattr(row.first_call, kind))
-            for name in ("effcomp", "inductor")
-            if (row := rows.get(name)) and row.first_call
-        ]
-        cells.append(" / ".join(spans))
-    return cells[0], cells[1]
+def _card(result: Result) -> str:
+    """The GPU's name as people say it: H200 of NVIDIA H200, A100 of NVIDIA A100-SXM4-80GB."""
+    return result.device.removeprefix("NVIDIA ").replace("-", " ").split()[0]
+
+
+def _first_calls(started: tuple[Result, dict[str, Row]] | None, card: str) -> list[str]:
+    """Seconds of effcomp against Inductor's, cold and warm, and what any backend waits for.
+
+    They name their GPU where it is not `card`.
+    """
+    if started is None:
+        return ["", "", ""]
+    result, rows = started
+    elsewhere = "" if _card(result) == card else f" ({_card(result)})"
+
+    def seconds(kind: str, *names: str) -> str:
+        calls = [row.first_call for name in names if (row := rows.get(name))]
+        spans = [_number(getattr(call, kind)) for call in calls if call]
+        return " / ".join(spans) + elsewhere if spans else ""
+
+    both = ("effcomp", "inductor")
+    return [seconds("cold", *both), seconds("warm", *both), seconds("warm", "dynamo")]
 
 
 def _line(workload: str, results: Sequence[Result]) -> str | None:
     timed = _newest(results, workload, lambda row: row.times is not None)
     if timed is None:
         return None
-    rows = timed[1]
+    result, rows = timed
     started = _newest(results, workload, lambda row: row.first_call is not None)
     ours, inductor = rows.get("effcomp"), rows.get("inductor")
     peers = [m for name in PEERS[workload] if (m := _median(rows.get(name))) is not None]
@@ -96,12 +109,13 @@ def _line(workload: str, results: Sequence[Result]) -> str | None:
     medians = [_number(_median(rows.get(name))) for name in ("eager", "inductor", "inductor_cg")]
     cells = [
         workload,
+        _card(result),
         *medians,
         _number(mine),
         speed,
         _ratio(ours.error if ours else None, inductor.error if inductor else None),
         _ratio(ours.peak_gib if ours else None, inductor.peak_gib if inductor else None),
-        *_first_calls(started[1] if started else {}),
+        *_first_calls(started, _card(result)),
     ]
     return "| " + " | ".join(cells) + " |"
 
@@ -112,16 +126,17 @@ def render(results: Sequence[Result]) -> str:
     lines = [line for name in WORKLOADS if (line := _line(name, counted))]
     if not lines:
         return NOTHING
-    newest = max(counted, key=lambda result: result.date)
-    where = f"{newest.device}, torch {newest.versions['torch']}, Triton {newest.versions['triton']}"
+    versions = sorted({(r.versions["torch"], r.versions["triton"]) for r in counted})
+    software = "; ".join(f"torch {torch}, Triton {triton}" for torch, triton in versions)
     head = "| " + " | ".join(COLUMNS) + " |"
-    rule = "| --- |" + " ---: |" * (len(COLUMNS) - 1)
+    rule = "| --- | --- |" + " ---: |" * (len(COLUMNS) - 2)
     legend = (
-        f"Measured on {where}; medians of calls taken in turns in one process. Speed is the "
+        f"Measured with {software}; medians of calls taken in turns in one process. Speed is the "
         "faster of eager and Inductor (llama_decode: Inductor with CUDA graphs) over effcomp, so "
         "above 1 effcomp is faster. Error (against float32) and peak memory are effcomp's over "
-        "Inductor's. First calls are effcomp / Inductor, each in a process of its own. Empty cells "
-        "were not measured."
+        "Inductor's. First calls are effcomp / Inductor, each in a new process, warm ones with "
+        "the caches of an earlier process. The last column is a warm one with the backend that "
+        "compiles nothing, below which no other comes. Empty cells were not measured."
     )
     return "\n".join([head, rule, *lines, "", legend])
 

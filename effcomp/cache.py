@@ -9,7 +9,6 @@ import functools
 import hashlib
 import os
 import pathlib
-import tempfile
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from effcomp.errors import CacheWarning, PlanError
+from effcomp.kept_files import evict, replace_file
 from effcomp.plan.schema import Plan
 from effcomp.plan.serialize import dump_plan, load_plan
 
@@ -125,14 +125,10 @@ def _read(path: pathlib.Path, load: Callable[[str], T]) -> T | None:
 
 def _write(path: pathlib.Path, body: str) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Write aside and rename: an interrupted process leaves no half entry.
-        with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, delete=False, encoding="utf-8"
-        ) as aside:
-            aside.write(f"{_stamp(body)}\n{body}")
-        os.replace(aside.name, path)
-        _evict(cache_folder())
+        replace_file(path, f"{_stamp(body)}\n{body}".encode())
+        # A trace whose plan is gone leads nowhere, which its reader finds.
+        kinds = (cache_folder() / kind for kind in (_PLANS, _TRACES))
+        evict((entry for kind in kinds for entry in kind.glob("*.json")), _LIMIT_BYTES)
     except OSError as error:
         warnings.warn(
             f"the compile cache {path.parent} cannot be written: {error}",
@@ -154,18 +150,3 @@ def _discard(path: pathlib.Path, reason: str) -> None:
         f"the compile cache entry {path.name} is rebuilt: {reason}", CacheWarning, stacklevel=4
     )
     path.unlink(missing_ok=True)
-
-
-def _evict(folder: pathlib.Path) -> None:
-    """Drop the entries longest unused once the cache is over its limit.
-
-    A trace whose plan is gone leads nowhere, which its reader finds.
-    """
-    paths = (p for kind in (_PLANS, _TRACES) for p in (folder / kind).glob("*.json"))
-    entries = sorted((p.stat().st_mtime, p.stat().st_size, p) for p in paths)
-    total = sum(size for _, size, _ in entries)
-    for _, size, path in entries:
-        if total <= _LIMIT_BYTES:
-            return
-        path.unlink(missing_ok=True)
-        total -= size

@@ -4,18 +4,17 @@ Triton's cache would have them too. To ask it, Triton hashes its compiler, hundr
 and reads every kernel's source anew: 0.4 s, and 7 ms a kernel.
 """
 
-import contextlib
 import functools
 import hashlib
 import importlib.util
 import os
 import pathlib
-import tempfile
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from effcomp.errors import ArtifactError, CacheWarning
+from effcomp.kept_files import evict, replace_file
 from effcomp.plan.cubin import Cubin, dump_facts, load_facts
 from effcomp.runtime.specialize import Specialized
 
@@ -67,14 +66,11 @@ class KeptCubins:
         if (compiler := _compiler()) is None:
             return
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
             for one, cubin in cubins.items():
                 facts = dump_facts(cubin.facts)
-                # Write aside and rename: an interrupted process leaves no half file.
-                with tempfile.NamedTemporaryFile(dir=self.folder, delete=False) as aside:
-                    aside.write(b"\n".join((_stamp(facts, cubin.code), facts, cubin.code)))
-                os.replace(aside.name, self._path(one, cubin.facts.capability, compiler))
-            _evict(self.folder)
+                data = b"\n".join((_stamp(facts, cubin.code), facts, cubin.code))
+                replace_file(self._path(one, cubin.facts.capability, compiler), data)
+            evict(self.folder.glob("*.cubin"), _LIMIT_BYTES)
         except OSError as error:
             warnings.warn(
                 f"compiled kernels cannot be kept in {self.folder}: {error}",
@@ -122,15 +118,3 @@ def _installed() -> str | None:
 def _facts_of(path: str) -> tuple[str, int, int]:
     found = os.stat(path)
     return path, found.st_size, found.st_mtime_ns
-
-
-def _evict(folder: pathlib.Path) -> None:
-    """Drop the kernels longest unused once the folder is over its limit."""
-    entries = sorted((p.stat().st_mtime, p.stat().st_size, p) for p in folder.glob("*.cubin"))
-    total = sum(size for _, size, _ in entries)
-    for _, size, path in entries:
-        if total <= _LIMIT_BYTES:
-            return
-        with contextlib.suppress(FileNotFoundError):  # another process drops too
-            path.unlink()
-        total -= size

@@ -25,9 +25,15 @@ def _timed(workload: str, backend: str, milliseconds: float, **fields: object) -
     return Row(workload=workload, backend=backend, status="ok", times=times, **fields)
 
 
-def _run(*rows: Row, date: str = "2026-01-01", kind: str = "cuda", tiny: bool = False) -> Result:
+def _run(
+    *rows: Row,
+    date: str = "2026-01-01",
+    device: str = "NVIDIA H200",
+    kind: str = "cuda",
+    tiny: bool = False,
+) -> Result:
     versions = {"torch": "2.11.0", "triton": "3.6.0"}
-    return Result(date=date, device="GPU", kind=kind, tiny=tiny, versions=versions, rows=rows)
+    return Result(date=date, device=device, kind=kind, tiny=tiny, versions=versions, rows=rows)
 
 
 def test_a_tiny_run_measures_and_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +95,19 @@ def test_the_table_takes_the_newest_run_that_timed_effcomp() -> None:
     )
     peers_only = _run(_timed("flux", "inductor", 1.0), date="2026-01-03")
     line = table.render([old, good, peers_only]).splitlines()[2]
-    assert line == "| flux | 18 | 15 |  | 10 | **1.50** | 0.50 | 0.75 |  |  |"
+    assert line == "| flux | H200 | 18 | 15 |  | 10 | **1.50** | 0.50 | 0.75 |  |  |  |"
+
+
+def test_first_calls_of_another_gpu_say_so() -> None:
+    timed = _run(_timed("flux", "effcomp", 10.0))
+    rows = [
+        Row(workload="flux", backend=name, status="ok", first_call=FirstCall(cold=cold, warm=warm))
+        for name, cold, warm in (("dynamo", 2, 2), ("inductor", 12, 3.5), ("effcomp", 7, 2.5))
+    ]
+    started = _run(*rows, device="NVIDIA A100-SXM4-80GB")
+    line = table.render([timed, started]).splitlines()[2]
+    assert line.endswith("| 7 / 12 (A100) | 2.5 / 3.5 (A100) | 2 (A100) |")
+    assert table.render([timed, _run(*rows)]).splitlines()[2].endswith("| 2.5 / 3.5 | 2 |")
 
 
 def test_decoding_is_compared_with_cuda_graphs() -> None:
