@@ -58,6 +58,18 @@ def test_results_of_earlier_calls_stay() -> None:
     assert torch.equal(first[0], kept)
 
 
+def test_a_returned_constant_is_the_callers() -> None:
+    """Eager makes it anew at every call: who writes into it changes no later result."""
+
+    def two(x: Tensor) -> tuple[Tensor, Tensor]:
+        return x + 1, torch.tensor([[1.0, 2.0]])[0]
+
+    compiled = torch.compile(two, backend=effcomp.api.backend, fullgraph=True)
+    with torch.no_grad():
+        compiled(torch.ones(2))[1].mul_(5)
+        assert torch.equal(compiled(torch.ones(2))[1], torch.tensor([1.0, 2.0]))
+
+
 def test_tied_weights() -> None:
     def build() -> nn.Module:
         model: Any = ZOO["llama"].build()
