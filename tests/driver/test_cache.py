@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import warnings
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -16,6 +11,7 @@ from torch._dynamo.exc import BackendCompilerFailed
 
 from effcomp import cache
 from effcomp.errors import CacheWarning
+from tests.driver.processes import printed_by
 from tests.models.zoo import ZOO
 
 ROOT = Path(__file__).parents[2]
@@ -24,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import json, torch
 from effcomp import api, compiling
+from tests.driver.processes import printed_by
 from tests.models.zoo import ZOO
 
 built, build = [], compiling.build_plan
@@ -60,19 +57,6 @@ def _entries(folder: Path) -> list[Path]:
     return sorted(folder.glob("plans/*.json"))
 
 
-def _process(program: str = PROGRAM) -> Any:
-    run = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
-    return json.loads(run.stdout.splitlines()[-1])
-
-
 def _output(**options: object) -> torch.Tensor:
     torch._dynamo.reset()
     entry = ZOO["bert"]
@@ -82,11 +66,11 @@ def _output(**options: object) -> torch.Tensor:
 
 
 def test_a_second_process_starts_warm(folder: Path) -> None:
-    cold = _process()
+    cold = printed_by(PROGRAM)
     assert cold["built"] == 1
     (entry,) = _entries(folder)
     stamp = entry.stat().st_mtime_ns
-    warm = _process()
+    warm = printed_by(PROGRAM)
     assert warm["built"] == 0
     assert warm["sum"] == cold["sum"]
     assert entry.stat().st_mtime_ns > stamp, "a read entry counts as used"
@@ -96,7 +80,7 @@ def test_a_warm_first_call_imports_no_compiler(folder: Path) -> None:
     compiler = ("passes", "codegen", "reference", "rewrite", "compiling")
 
     def imported() -> set[str]:
-        return {name.split(".")[1] for name in _process(FIRST_CALL)}.intersection(compiler)
+        return {name.split(".")[1] for name in printed_by(FIRST_CALL)}.intersection(compiler)
 
     assert imported() == set(compiler)
     assert imported() == set()

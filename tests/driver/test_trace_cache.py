@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +17,7 @@ from torch.utils import _pytree as pytree
 import effcomp as ec
 from effcomp import api, cache, trace_cache
 from effcomp.errors import CacheWarning
+from tests.driver.processes import printed_by
 from tests.models.zoo import ZOO
 
 ROOT = Path(__file__).parents[2]
@@ -108,22 +106,10 @@ print(json.dumps({"outputs": outputs, "counted": dict(counters["effcomp"])}))
 
 @pytest.mark.slow
 def test_a_second_process_needs_no_aot_autograd(folder: Path) -> None:
-    def process(*args: str) -> dict[str, Any]:
-        run = subprocess.run(
-            [sys.executable, "-c", PROGRAM, *args],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert run.returncode == 0, run.stderr
-        return json.loads(run.stdout.splitlines()[-1])
-
-    cold = process()
+    cold = printed_by(PROGRAM)
     assert cold["counted"] == {"trace misses": 1}
     assert len(traces(folder)) == 1
-    warm = process("warm")
+    warm = printed_by(PROGRAM, "warm")
     assert warm["counted"] == {"trace hits": 1}
     assert warm["outputs"] == cold["outputs"]
 
