@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from effcomp.errors import DeviceError
-from effcomp.plan.schema import InputPlace, Plan
+from effcomp.plan.schema import Plan
 from effcomp.runtime.bound import Bound, Machine, bind
 from effcomp.runtime.graphs import Graphs
 from effcomp.runtime.ports import Expectation, admit, expect, read_sizes
@@ -54,7 +54,6 @@ class Executable:
         self._constants, self._prologue, self._graphs = tuple(constants), prologue, graphs
         self._expected: OrderedDict[tuple[int, ...], Expectation] = OrderedDict()
         self._bindings = _Bindings()
-        self._returned_constants = _returned(program, len(self.plan.ports) - len(constants))
         self._mutated = tuple(i for i, port in enumerate(self.plan.ports) if port.mutated)
         self._lock = threading.RLock()
 
@@ -111,8 +110,6 @@ class Executable:
                 raise
             raise DeviceError(self._out_of_memory(sizes)) from error
         self.last_sizes = sizes
-        for position in self._returned_constants:
-            outputs[position] = outputs[position].clone()
         _finish(mutated, outputs, write_back)
         return outputs
 
@@ -168,18 +165,6 @@ class Executable:
             f"{total / 2**20:.1f} MiB beside its arguments for sizes {dict(sizes)}; the largest "
             f"buffers are {names or 'none'}. Use smaller inputs, or free other tensors"
         )
-
-
-def _returned(program: Program, first: int) -> tuple[int, ...]:
-    """Positions of the outputs that are, or are views of, ports from `first` on.
-
-    Those are constants of the program: eager makes them anew, and a caller may write into them.
-    """
-    roots = (
-        (i, ref.buffer) for i, ref in enumerate(program.plan.outputs) if ref.buffer is not None
-    )
-    places = ((i, program.plan.buffers[program.roots[id]].place) for i, id in roots)
-    return tuple(i for i, p in places if isinstance(p, InputPlace) and p.index >= first)
 
 
 def _finish(

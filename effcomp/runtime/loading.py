@@ -49,7 +49,7 @@ def load(
         raise PlanError(
             f"{len(constants)} constants for the {len(plan.ports)} ports of {plan.name}"
         )
-    program = analyze(plan)
+    program = analyze(plan, len(constants))
     notes = Notes()
     prologue = None
     if plan.prologue is not None:

@@ -13,6 +13,7 @@ from effcomp.plan.schema import (
     InputPlace,
     Launch,
     OutputPlace,
+    Place,
     Plan,
     RegionKernel,
     RunRegion,
@@ -35,6 +36,7 @@ class Program:
     """
 
     plan: Plan
+    constants: int
     roots: tuple[int, ...]
     lifetimes: dict[int, tuple[int, int]]
     create: tuple[tuple[int, ...], ...]
@@ -55,8 +57,11 @@ class Program:
         return isinstance(place, ArenaPlace | ConstantPlace)
 
 
-def analyze(plan: Plan) -> Program:
-    """Check a plan's references and work out its lifetimes. Raises PlanError."""
+def analyze(plan: Plan, constants: int = 0) -> Program:
+    """Check a plan's references and work out its lifetimes. Raises PlanError.
+
+    The last `constants` ports are filled by whoever keeps the program, not by its callers.
+    """
     _check(plan)
     roots = tuple(_root(plan, id) for id in range(len(plan.buffers)))
     owners = _owners(plan, roots)
@@ -84,11 +89,11 @@ def analyze(plan: Plan) -> Program:
     for id in kept:
         for owner in owners[id]:
             lifetimes[owner] = (lifetimes[owner][0], len(plan.steps))
-    cloned = {
-        id for id in kept if isinstance(plan.buffers[roots[id]].place, ArenaPlace | ConstantPlace)
-    }
+    own = len(plan.ports) - constants
+    cloned = {id for id in kept if not _is_callers(plan.buffers[roots[id]].place, own)}
     return Program(
         plan=plan,
+        constants=constants,
         roots=roots,
         lifetimes=lifetimes,
         create=_creations(plan, roots),
@@ -97,6 +102,13 @@ def analyze(plan: Plan) -> Program:
         maybe_cloned=frozenset(id for id in kept - cloned if owners[id]),
         launched=frozenset(launched),
     )
+
+
+def _is_callers(place: Place, own: int) -> bool:
+    """Whether memory may go to the caller; ports from `own` on hold constants of the program."""
+    if isinstance(place, InputPlace):
+        return place.index < own
+    return not isinstance(place, ArenaPlace | ConstantPlace)
 
 
 def touched(step: Step) -> tuple[int, ...]:

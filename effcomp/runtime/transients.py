@@ -93,4 +93,4 @@ def _without(program: Program, ids: set[int]) -> Program:
         replace(buffer, place=OutputPlace()) if id in ids else buffer
         for id, buffer in enumerate(plan.buffers)
     )
-    return analyze(replace(plan, buffers=buffers))
+    return analyze(replace(plan, buffers=buffers), program.constants)
