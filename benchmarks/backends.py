@@ -24,12 +24,12 @@ def _inductor(**options: Any) -> Callable[[nn.Module], Call]:
 
 def _effcomp(**options: Any) -> Callable[[nn.Module], Call]:
     def build(module: nn.Module) -> Call:
-        if find_spec("effcomp.api") is None:
-            raise Unavailable("this tree has no effcomp.api yet")
+        if find_spec("effcomp.entry") is None:
+            raise Unavailable("this tree has no effcomp.entry yet")
         backend: Any = "effcomp"
         if backend not in torch.compiler.list_backends():
             # Run from a source tree without an installation, there is no entry point to find.
-            from effcomp.api import backend
+            from effcomp.entry import backend
         return torch.compile(module, backend=backend, dynamic=False, **options)
 
     return build

@@ -14,9 +14,10 @@ from effcomp.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from effcomp.ahead import compile
-    from effcomp.api import backend, reset
+    from effcomp.api import reset
     from effcomp.codegen.custom import launch
     from effcomp.config import Config
+    from effcomp.entry import backend
     from effcomp.errors import EffcompError
     from effcomp.explanation import explain
     from effcomp.ir import (
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
     from effcomp.ir.dims import ceil_div
     from effcomp.ir.spec import require
     from effcomp.passes.textual import parse_graph, parse_pipeline
-    from effcomp.plugins import op, register, unregister
+    from effcomp.plugins import register, unregister
+    from effcomp.plugins.custom import op
     from effcomp.rewrite import (
         Builder,
         Log,
@@ -90,7 +92,7 @@ _HOMES = {
     "apply_rules": "effcomp.rewrite",
     "attr": "effcomp.ir",
     "attr_var": "effcomp.rewrite",
-    "backend": "effcomp.api",
+    "backend": "effcomp.entry",
     "ceil_div": "effcomp.ir.dims",
     "compile": "effcomp.ahead",
     "const": "effcomp.rewrite",
@@ -100,7 +102,7 @@ _HOMES = {
     "load": "effcomp.runtime.opening",
     "maybe": "effcomp.rewrite",
     "maybe_var": "effcomp.rewrite",
-    "op": "effcomp.plugins",
+    "op": "effcomp.plugins.custom",
     "ops": "effcomp.ir",
     "outputs": "effcomp.rewrite",
     "parse_graph": "effcomp.passes.textual",

@@ -1,21 +1,23 @@
 """The driver: capture -> passes -> codegen -> runtime, and the doors users come through.
 
-Passes and code generation are in `compiling`, imported where no plan is found in the cache.
+Nothing that compiles is imported before it is needed: capture where a trace does not lead to a
+plan, passes and code generation (in `compiling`) where the cache holds no plan at all.
 """
+
+from __future__ import annotations
 
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from effcomp import cache
-from effcomp.capture import Captured, Role, compile_dynamo, with_nones
+from effcomp import cache, garbage
+from effcomp.boxed import Boxed, unboxed, with_nones
 from effcomp.compilation import Compilation, collected, recording
 from effcomp.config import Config
 from effcomp.errors import DeviceError
-from effcomp.ir import Graph, print_graph
 from effcomp.plan.schema import Plan
 from effcomp.plugins import load_plugins
 from effcomp.plugins.digest import registered_text
@@ -23,6 +25,10 @@ from effcomp.runtime import Executable, KeptCubins, load, prepare_to_compile
 from effcomp.runtime.cuda_launch import capability_of
 from effcomp.target import TARGETS, Target, fitting_target
 from effcomp.trace_cache import TracePlace, place_of
+
+if TYPE_CHECKING:
+    from effcomp.capture import Captured, Role
+    from effcomp.ir import Graph
 
 __all__ = [
     "Compilation",
@@ -42,15 +48,24 @@ def backend(
     options: Mapping[str, Any] | None = None,
 ) -> Callable[..., Any]:
     """The torch.compile backend. Raises ConfigError for a mode or option it does not know."""
-    config = Config.from_user(mode, options)
+    with garbage.frozen():
+        return _compiled(gm, example_inputs, Config.from_user(mode, options))
+
+
+def _compiled(
+    gm: torch.fx.GraphModule, example_inputs: Sequence[Any], config: Config
+) -> Callable[..., Any]:
+    """The plan that a known trace leads to, else whatever capturing the graph leads to."""
     # Asked here: a GPU's backward pass is compiled in autograd's thread, which has another context.
     found = collected()
     place = _place_of(gm, example_inputs, config, found)
     if place is not None and (kept := place.read()) is not None:
         plan, trace = kept
-        return _unboxed(with_nones(_load(plan, device_of(example_inputs), config), trace.absent))
+        return unboxed(with_nones(_load(plan, device_of(example_inputs), config), trace.absent))
 
-    def compile_graph(captured: Captured, role: Role) -> Callable[[list[Any]], list[Any]]:
+    from effcomp.capture import compile_dynamo
+
+    def compile_graph(captured: Captured, role: Role) -> Boxed:
         record = compile_captured(captured, role, config, device_of(example_inputs), found)
         if place is not None:
             place.note(captured, role, record.plan_key)
@@ -77,15 +92,6 @@ def _place_of(
     except DeviceError:
         return None  # raised again, and reported, once there is something to compile
     return place_of(gm, inputs, config, target)
-
-
-def _unboxed(compiled: Callable[[list[Any]], list[Any]]) -> Callable[..., list[Any]]:
-    """As Dynamo calls a graph: with its inputs one by one."""
-
-    def run(*args: Any) -> list[Any]:
-        return compiled(list(args))
-
-    return run
 
 
 def reset() -> None:
@@ -164,6 +170,8 @@ def _cached_plan(
 
 def _key(graph: Graph, target: Target, role: Role, config: Config) -> str:
     """The key of a plan: the program, and what decides its pipeline and how it is lowered."""
+    from effcomp.ir import print_graph
+
     load_plugins()
     decisive = (target.name, role.value, config.key(), registered_text())
     return cache.key_of((print_graph(graph), *decisive, torch.__version__))

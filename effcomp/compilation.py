@@ -1,18 +1,20 @@
 """One graph's way through the compiler, kept for whoever asks what was done."""
 
+from __future__ import annotations
+
 import contextlib
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from effcomp.capture import Captured, Role
 from effcomp.plan.schema import Plan
 from effcomp.runtime import Executable
 from effcomp.target import Target
 
-if TYPE_CHECKING:
-    from effcomp.rewrite import Run  # what no plan of the cache has
+if TYPE_CHECKING:  # what a plan from the cache does without
+    from effcomp.capture import Captured, Role
+    from effcomp.rewrite import Run
 
 __all__ = ["Compilation", "collected", "recording"]
 
@@ -30,7 +32,7 @@ class Compilation:
     target: Target
     captured: Captured
     plan: Plan
-    run: "Run | None" = None
+    run: Run | None = None
     executable: Executable | None = None
     plan_key: str = ""
     seconds: dict[str, float] = field(default_factory=dict[str, float])

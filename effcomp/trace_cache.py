@@ -5,22 +5,26 @@ What happened is counted in `torch._dynamo.utils.counters["effcomp"]`: "trace hi
 that was compiled, and whose plan may not be reached without AOTAutograd.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch._dynamo.utils import counters
 from torch._guards import TracingContext
 from torch.fx import GraphModule
 
 from effcomp import cache
-from effcomp.capture import Captured, Role, needs_gradients
-from effcomp.capture.trace_key import Bypass, guard_count, trace_text, unkept
 from effcomp.config import Config
 from effcomp.plan.schema import Plan
 from effcomp.plugins import load_plugins
 from effcomp.plugins.digest import registered_text
 from effcomp.target import Target
+from effcomp.trace_key import Bypass, guard_count, needs_gradients, trace_text, unkept
+
+if TYPE_CHECKING:
+    from effcomp.capture import Captured, Role  # what compiles, which a hit has no need of
 
 
 @dataclass(slots=True)
@@ -53,6 +57,8 @@ class TracePlace:
         cache.write_trace(self.key, cache.Trace(plan_key, captured.absent))
 
     def _unkept(self, made: Sequence[tuple[Captured, Role, str]]) -> str:
+        from effcomp.capture import Role
+
         context = TracingContext.get()
         if [role for _, role, _ in made] != [Role.INFERENCE]:
             return "it is not one graph for inference"

@@ -61,7 +61,7 @@ def _backend_has_its_name() -> None:
         return
     from torch._dynamo import register_backend
 
-    from effcomp.api import backend
+    from effcomp.entry import backend
 
     register_backend(backend, name="effcomp")
 

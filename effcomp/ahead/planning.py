@@ -10,6 +10,7 @@ from torch import nn
 from torch.export import ExportedProgram
 from torch.utils._pytree import tree_leaves
 
+from effcomp import garbage
 from effcomp.ahead.exporting import export
 from effcomp.ahead.signature import example_sizes
 from effcomp.api import Compilation, device_of, target_of
@@ -60,6 +61,7 @@ class Planned:
         )
 
 
+@garbage.frozen()
 def plan_model(
     model: nn.Module | ExportedProgram,
     args: Sequence[Any] = (),

@@ -1,7 +1,7 @@
 """From torch programs to the IR: one importer behind two doors."""
 
 from effcomp.capture.captured import Captured, Role
-from effcomp.capture.dynamo import compile_dynamo, needs_gradients, with_nones
+from effcomp.capture.dynamo import compile_dynamo
 from effcomp.capture.exported import capture_exported, decompose_exported, import_exported
 from effcomp.capture.origin import snake_case
 
@@ -12,7 +12,5 @@ __all__ = [
     "compile_dynamo",
     "decompose_exported",
     "import_exported",
-    "needs_gradients",
     "snake_case",
-    "with_nones",
 ]

@@ -7,20 +7,19 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-from torch import Tensor
 from torch._dynamo.exc import TorchDynamoException
 from torch._dynamo.utils import counters
 from torch._guards import TracingContext
 from torch.fx import GraphModule, Node
 
+from effcomp.boxed import Boxed, boxed, with_nones
 from effcomp.capture.captured import Captured, Role
 from effcomp.capture.decompositions import aot_decompositions, whole_composites
 from effcomp.capture.importer import Inputs, import_graph
 from effcomp.capture.origin import graph_title, param_hint
 from effcomp.errors import CaptureError, FallbackWarning
+from effcomp.trace_key import needs_gradients
 
-Boxed = Callable[[list[Any]], list[Any]]
 CompileGraph = Callable[[Captured, Role], Boxed]
 
 # What tracing raises for programs it cannot handle, such as an operator without a fake kernel.
@@ -60,12 +59,6 @@ def compile_dynamo(
         return gm.forward
 
 
-def needs_gradients(gm: GraphModule, inputs: Sequence[Any]) -> bool:
-    """Whether AOT may build a backward graph: it looks at the same things."""
-    tensors = (t for t in (*inputs, *gm.parameters()) if isinstance(t, Tensor))
-    return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
-
-
 @dataclass(slots=True)
 class _Door:
     """The compilers that AOT calls for one Dynamo graph."""
@@ -83,8 +76,8 @@ class _Door:
                 captured = import_graph(gm, self.inputs(gm, role), suffix, title=self.title)
             except CaptureError as error:
                 _fall_back(str(error))
-                return _boxed(lambda args: _run_eagerly(gm, args))
-            return _boxed(with_nones(self.compile_graph(captured, role), captured.absent))
+                return boxed(lambda args: _run_eagerly(gm, args))
+            return boxed(with_nones(self.compile_graph(captured, role), captured.absent))
 
         return compile_traced
 
@@ -118,34 +111,10 @@ def _static_inputs() -> frozenset[int]:
     return frozenset(metadata.static_input_indices or ()) if metadata is not None else frozenset()
 
 
-def with_nones(compiled: Boxed, absent: Sequence[int]) -> Boxed:
-    """Put back the outputs that are always None, which the IR leaves out."""
-    if not absent:
-        return compiled
-
-    def run(args: list[Any]) -> list[Any]:
-        results = list(compiled(args))
-        for position in absent:
-            results.insert(position, None)
-        return results
-
-    return run
-
-
 def _run_eagerly(gm: GraphModule, args: list[Any]) -> list[Any]:
     given = list(args)
     args.clear()
     return list(gm.forward(*given))
-
-
-def _boxed(function: Boxed) -> Boxed:
-    """Mark a function as taking its arguments in a list that it may clear."""
-
-    def run(args: list[Any]) -> list[Any]:
-        return function(args)
-
-    run._boxed_call = True  # pyright: ignore[reportFunctionMemberAccess]
-    return run
 
 
 def _fall_back(reason: str) -> None:

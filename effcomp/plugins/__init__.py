@@ -1,6 +1,5 @@
 """What others add to the compiler: passes, rules, ops. Torch-free; loaded on first need."""
 
-from effcomp.plugins.custom import op
 from effcomp.plugins.discovery import GROUP, load_plugins
 from effcomp.plugins.registry import (
     REGISTRY,
@@ -15,5 +14,5 @@ from effcomp.plugins.registry import (
 
 __all__ = [
     "GROUP", "REGISTRY", "CustomOp", "Origin", "PluginPass", "Registry", "isolated",
-    "load_plugins", "op", "register", "unregister",
+    "load_plugins", "register", "unregister",
 ]  # fmt: skip

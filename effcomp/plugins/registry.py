@@ -1,4 +1,9 @@
-"""Which passes and ops were registered, by whom, and where passes go."""
+"""Which passes and ops were registered, by whom, and where passes go.
+
+Every first call asks this, most find nothing: what ops are is imported where there is one.
+"""
+
+from __future__ import annotations
 
 import contextlib
 import re
@@ -9,10 +14,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from effcomp.errors import PluginError
-from effcomp.ir import SPECS, OpSpec
 
 if TYPE_CHECKING:
-    from effcomp.rewrite import Pass  # loaded with the passes, where there are any
+    from effcomp.ir import OpSpec
+    from effcomp.rewrite import Pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +47,7 @@ class PluginPass:
     either it runs where a textual pipeline names it. `targets` are kinds of device; empty is any.
     """
 
-    kind: "type[Pass]"
+    kind: type[Pass]
     origin: Origin
     before: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
@@ -157,7 +162,7 @@ def origin_of(thing: Any) -> Origin:
 
 
 def register(
-    *kinds: "type[Pass]",
+    *kinds: type[Pass],
     before: str | tuple[str, ...] = (),
     after: str | tuple[str, ...] = (),
     targets: tuple[str, ...] = (),
@@ -195,6 +200,8 @@ def unregister(name: str) -> None:
         raise PluginError(f"nothing called {name!r} is registered")
     REGISTRY.passes.pop(name, None)
     if (held := REGISTRY.ops.pop(name, None)) is not None:
+        from effcomp.ir import SPECS
+
         del SPECS[name]
         for operator in held.torch_ops:
             REGISTRY.torch_ops.pop(operator, None)
@@ -212,6 +219,8 @@ class Snapshot:
 
 
 def snapshot() -> Snapshot:
+    from effcomp.ir import SPECS
+
     return Snapshot(
         dict(REGISTRY.passes), dict(REGISTRY.ops), dict(REGISTRY.torch_ops), dict(SPECS)
     )
@@ -219,6 +228,8 @@ def snapshot() -> Snapshot:
 
 def restore(kept: Snapshot) -> None:
     """Let exactly that be registered which was then."""
+    from effcomp.ir import SPECS
+
     REGISTRY.passes, REGISTRY.ops = dict(kept.passes), dict(kept.ops)
     REGISTRY.torch_ops = dict(kept.torch_ops)
     REGISTRY.version += 1

@@ -15,7 +15,7 @@ from torch._dynamo.utils import counters
 from torch.utils import _pytree as pytree
 
 import effcomp as ec
-from effcomp import api, cache, trace_cache
+from effcomp import api, cache, capture, trace_cache
 from effcomp.errors import CacheWarning
 from tests.driver.processes import printed_by
 from tests.models.zoo import ZOO
@@ -78,7 +78,7 @@ def test_a_hit_gives_the_models_numbers(
         eager = two_calls(entry.build(dtype))
         cold = two_calls(compiled(entry.build(dtype)))
         assert counted() == {"trace misses": 1}
-        monkeypatch.setattr(api, "compile_dynamo", refuse)
+        monkeypatch.setattr(capture, "compile_dynamo", refuse)
         warm = two_calls(compiled(entry.build(dtype)))
         assert counted() == {"trace hits": 1}
     torch.testing.assert_close(warm, cold, rtol=0, atol=0)
@@ -100,7 +100,10 @@ model = entry.build()
 with torch.no_grad():
     call = torch.compile(model, backend=api.backend, options={"regions": "never"})
     outputs = [entry.output(call(**entry.inputs())).double().sum().item() for _ in range(2)]
-print(json.dumps({"outputs": outputs, "counted": dict(counters["effcomp"])}))
+compilers = ("capture", "codegen", "compiling", "ir", "passes", "reference", "rewrite")
+imported = [name for name in compilers if f"effcomp.{name}" in sys.modules]
+counted = dict(counters["effcomp"])
+print(json.dumps({"outputs": outputs, "counted": counted, "imported": imported}))
 """
 
 
@@ -112,6 +115,7 @@ def test_a_second_process_needs_no_aot_autograd(folder: Path) -> None:
     warm = printed_by(PROGRAM, "warm")
     assert warm["counted"] == {"trace hits": 1}
     assert warm["outputs"] == cold["outputs"]
+    assert warm["imported"] == [], "a hit waits for what compiles to be imported"
 
 
 # Programs around which AOTAutograd has work to do, or nearly.

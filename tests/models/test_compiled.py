@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from effcomp.api import Compilation, Role
+from effcomp.api import Compilation
+from effcomp.capture import Role
 from effcomp.explanation import report_of
 from effcomp.ir import parse_graph, print_graph, verify
 from effcomp.plan.serialize import dump_plan, load_plan

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from effcomp.api import Role
+from effcomp.capture import Role
 from effcomp.plan.schema import Launch
 from tests.models.compiling import Pair, assert_agree
 from tests.models.zoo import ZOO, Entry

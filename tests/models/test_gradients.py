@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from effcomp.api import Role, backend, recording
+from effcomp.api import backend, recording
+from effcomp.capture import Role
 from tests.models.compiling import Pair, assert_agree, tensors, unlisted
 from tests.models.zoo import ZOO, Entry
 

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from effcomp.api import Role
-from effcomp.capture import Captured, compile_dynamo
+from effcomp.capture import Captured, Role, compile_dynamo
 from effcomp.compiling import build_plan
 from effcomp.passes.pipelines import pipeline_for
 from effcomp.plan.schema import Plan, TritonKernel

@@ -46,6 +46,12 @@ _OWN_LIBRARIES = frozenset({"aten", "prim", "prims"})
 _OWN_KERNELS = ("CUDA", "FuncTorch", "MPS", "Meta")
 
 
+def needs_gradients(gm: GraphModule, inputs: Sequence[Any]) -> bool:
+    """Whether AOTAutograd may build a backward graph: it looks at the same things."""
+    tensors = (t for t in (*inputs, *gm.parameters()) if isinstance(t, Tensor))
+    return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+
+
 class Bypass(Exception):
     """A graph is none for the trace cache; the message says why."""
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing._internal.two_tensor import TwoTensor
 
-from effcomp.capture.trace_key import Bypass, trace_text
+from effcomp.trace_key import Bypass, trace_text
 
 
 def texts(
