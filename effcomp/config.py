@@ -50,12 +50,12 @@ class Config(BaseModel):
     def from_user(cls, mode: str | None, options: Mapping[str, Any] | None) -> "Config":
         """What torch.compile's `mode` and `options` ask for. Raises ConfigError."""
         if mode is not None and mode not in MODES:
-            raise ConfigError(f"effcomp has no mode {mode!r}. {_known(mode, MODES)}")
+            raise ConfigError(f"effcomp has no mode {mode!r}; {_known(mode, MODES)}")
         given = dict(options or {})
         for name in given:
             if name not in cls.model_fields:
                 raise ConfigError(
-                    f"effcomp has no option {name!r}. {_known(name, cls.model_fields)}"
+                    f"effcomp has no option {name!r}; {_known(name, cls.model_fields)}"
                 )
         try:
             return cls.model_validate({**MODES[mode or "default"], **given})
@@ -73,5 +73,5 @@ class Config(BaseModel):
 
 def _known(name: str, names: Mapping[str, Any]) -> str:
     near = difflib.get_close_matches(name, names, n=1)
-    hint = f"Did you mean {near[0]!r}? " if near else ""
-    return f"{hint}It knows: {', '.join(sorted(names))}."
+    begin = f"did you mean {near[0]!r}? It" if near else "it"
+    return f"{begin} knows: {', '.join(sorted(names))}."

@@ -26,8 +26,8 @@ def _told(caught: pytest.ExceptionInfo[BaseException]) -> BaseException:
     ("request_", "message"),
     [
         ({"options": {"cuda_graph": "on"}}, "no option 'cuda_graph'; did you mean 'cuda_graphs'?"),
-        ({"options": {"wings": 2}}, "no option 'wings'; It knows: cache, cuda_graphs"),
-        ({"mode": "max-autotun"}, "no mode 'max-autotun'; It knows: default, reduce-overhead"),
+        ({"options": {"wings": 2}}, "no option 'wings'; it knows: cache, cuda_graphs"),
+        ({"mode": "max-autotun"}, "no mode 'max-autotun'; it knows: default, reduce-overhead"),
         ({"mode": "reduce-overheat"}, "did you mean 'reduce-overhead'?"),
         ({"options": {"regions": "perhaps"}}, "option 'regions' of effcomp cannot be 'perhaps'"),
         ({"options": {"horizontal_rows": -1}}, "option 'horizontal_rows' of effcomp cannot be -1"),
