@@ -4,14 +4,15 @@
 
 prints the seconds as JSON. The model is built and run eagerly before the clock starts, so that
 loading libraries and waking the device are not counted; what the compiler imports is. `measure`
-runs it twice with the same caches: empty (cold), then kept (warm). A call of a tiny model, not
-timed, goes before: it leaves the interpreter's bytecode, which an installation has and a source
+runs it several times with the same caches: empty (cold), then kept (warm). A call of a tiny model,
+not timed, goes before: it leaves the interpreter's bytecode, which an installation has and a source
 tree or an image built without it lacks: compiling imports would be most of what is timed.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import json
 import os
@@ -21,9 +22,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.schema import FirstCall
-
-__all__ = ["measure_first_call"]
+__all__ = ["FirstCalls"]
 
 ROOT = Path(__file__).parents[1]
 CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "EFFCOMP_CACHE_DIR")
@@ -35,18 +34,35 @@ def _bytecode() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="bytecode")
 
 
-def measure_first_call(
-    workload: str, backend: str, device: str, tiny: bool, timeout: float
-) -> FirstCall:
-    """Time the first call in two new processes that share caches, which start empty."""
-    command = [sys.executable, "-m", "benchmarks.first_call", "--workload", workload]
-    command += ["--backend", backend, "--device", device]
-    with tempfile.TemporaryDirectory() as untimed:
-        _run([*command, "--tiny"], untimed, timeout)
-    full = [*command, *(["--tiny"] if tiny else [])]
-    with tempfile.TemporaryDirectory() as caches:
-        cold, warm = (_run(full, caches, timeout) for _ in ("cold", "warm"))
-    return FirstCall(cold=round(cold, 3), warm=round(warm, 3))
+class FirstCalls:
+    """First calls of one workload, each in a process of its own.
+
+    A backend's calls share their caches, which are empty at the first and deleted with the block.
+    """
+
+    def __init__(self, workload: str, device: str, tiny: bool) -> None:
+        self._command = [sys.executable, "-m", "benchmarks.first_call", "--workload", workload]
+        self._command += ["--device", device]
+        self._tiny = tiny
+        self._folders = contextlib.ExitStack()
+        self._caches: dict[str, str] = {}
+
+    def __enter__(self) -> FirstCalls:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._folders.close()
+
+    def seconds(self, backend: str, timeout: float) -> float:
+        """Make one more call: cold the first time, warm after that."""
+        command = [*self._command, "--backend", backend]
+        if backend not in self._caches:
+            with tempfile.TemporaryDirectory() as untimed:
+                _run([*command, "--tiny"], untimed, timeout)
+            self._caches[backend] = self._folders.enter_context(tempfile.TemporaryDirectory())
+        if self._tiny:
+            command.append("--tiny")
+        return _run(command, self._caches[backend], timeout)
 
 
 def _run(command: list[str], caches: str, timeout: float) -> float:

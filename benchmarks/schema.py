@@ -44,10 +44,14 @@ class Times(_Record):
 
 
 class FirstCall(_Record):
-    """Seconds from `torch.compile` to the first output, each in a process of its own."""
+    """Seconds from `torch.compile` to the first output, each in a process of its own.
+
+    `warm` is the median of `warm_calls` processes.
+    """
 
     cold: float
     warm: float
+    warm_calls: int = 1
 
 
 class Row(_Record):
