@@ -2,12 +2,13 @@
 
 `torch.compile(model, backend="effcomp")` imports this when it looks the name up, just before
 Dynamo traces, which no backend is told of otherwise: the time for the garbage collector to look
-away. It looks again when the first graph is compiled (`effcomp.garbage`).
+away. It looks again when the first graph was compiled (`effcomp.garbage`).
 """
 
 from effcomp import garbage
-from effcomp.api import backend
-
-__all__ = ["backend"]
 
 garbage.set_aside()
+
+from effcomp.api import backend  # noqa: E402 - imports are part of what it looks away from
+
+__all__ = ["backend"]
