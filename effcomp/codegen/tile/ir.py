@@ -11,6 +11,7 @@ from enum import Enum
 import sympy
 
 from effcomp.ir import Dim
+from effcomp.ir.dims import FloorDiv, Mod
 
 
 class Spread(Enum):
@@ -227,6 +228,12 @@ class TileKernel:
     @property
     def vector_axes(self) -> tuple[Axis, ...]:
         return tuple(a for a in self.axes if a.is_vector)
+
+    @property
+    def divides(self) -> bool:
+        """Whether positions are divided: an axis counts through several dims of memory."""
+        positions = (p for statement in self.walk() for p in positions_of(statement))
+        return any(sympy.sympify(p).has(FloorDiv, Mod) for p in positions)
 
     def walk(self) -> Iterator[Statement]:
         """Every statement, a loop before its body."""

@@ -1,7 +1,7 @@
 """Tile `fused.pointwise`: one flat axis, or two where memory is contiguous along two dims."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sympy
@@ -59,14 +59,21 @@ def tile_pointwise(op: Op, target: Target) -> TiledGroup:
         "the outputs of a pointwise group differ in shape",
     )
     slow = any(o.name in SLOW_OPS and o.result.dtype == "f64" for o in group.body.ops)
-    space = _space_for(group, shape, target, MAX_BLOCK if not slow else SLOW_BLOCK)
-    builder = _evaluate(group, space)
-    kernel = TileKernel(
-        kernel_name(op), group.pointers, space.axes, prune(builder.body), group.wide,
-        num_warps=_warps_for(space, 256 if not slow else 32), source=source_lines(op),
-    )  # fmt: skip
+    block, elements = (MAX_BLOCK, 256) if not slow else (SLOW_BLOCK, 32)
+    space = _space_for(group, shape, target, block)
+    kernel = _kernel(op, group, space, elements)
+    if kernel.divides and (split := _split(space, shape, memory_order(group.results[0].strides))):
+        space = split
+        kernel = _kernel(op, group, space, elements)
     programs = product(ceil_div(a.extent, a.block) for a in space.axes)
     return TiledGroup(kernel, (*op.operands, *op.results), programs)
+
+
+def _kernel(op: Op, group: Group, space: Space, elements: int) -> TileKernel:
+    return TileKernel(
+        kernel_name(op), group.pointers, space.axes, prune(_evaluate(group, space).body),
+        group.wide, num_warps=_warps_for(space, elements), source=source_lines(op),
+    )  # fmt: skip
 
 
 def _evaluate(group: Group, space: Space) -> Builder:
@@ -92,6 +99,19 @@ def _space_for(group: Group, shape: Sequence[Dim], target: Target, most: int) ->
         i = sympy.Symbol("i", integer=True, nonnegative=True)
         return Space((Axis(i, total, block),), unflatten_in(i, shape, order))
     return _tiled_space(shape, order, inner, outer)
+
+
+def _split(space: Space, shape: Sequence[Dim], order: Sequence[int]) -> Space | None:
+    """A flat space on two axes, where blocks stay within the innermost dim: whatever the others
+    decide alone, such as a row to look up, is one element then and not one for each.
+    """
+    *others, inner = [shape[d] for d in order if shape[d] != 1] or [1]
+    (i, *more) = space.axes
+    if more or not others or not isinstance(inner, int) or inner % i.block:
+        return None
+    outer = sympy.Symbol("outer", integer=True, nonnegative=True)
+    axes = (Axis(outer, product(others), 1), replace(i, extent=inner))
+    return Space(axes, unflatten_in(outer * inner + i.symbol, shape, order))
 
 
 def _flat_block(total: Dim, size: int, target: Target) -> int:

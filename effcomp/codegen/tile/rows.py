@@ -27,6 +27,7 @@ from effcomp.ir.types import FLOATS
 
 ROW = sympy.Symbol("row", integer=True, nonnegative=True)
 COL = sympy.Symbol("col", integer=True, nonnegative=True)
+OUTER = sympy.Symbol("outer", integer=True, nonnegative=True)
 
 # Statistics of an op in the order they are taken; each needs those before it.
 PARTS: Mapping[str, tuple[str, ...]] = {
@@ -47,12 +48,14 @@ _LIMITS: Mapping[str, tuple[int, int]] = {
 class RowSpace:
     """A full shape and the dims that reductions reduce: rows times columns.
 
-    Rows and columns are counted in `order`, the dims as they lie in memory.
+    Rows and columns are counted in `order`, the dims as they lie in memory; `row` says which row
+    a program's axes are at.
     """
 
     shape: tuple[Dim, ...]
     reduced: tuple[int, ...]
     order: tuple[int, ...]
+    row: Any = ROW
 
     @property
     def kept(self) -> tuple[int, ...]:
@@ -71,12 +74,16 @@ class RowSpace:
     def columns(self) -> Dim:
         return product(self.shape[d] for d in self.reduced)
 
+    def split(self) -> "RowSpace":
+        """The same rows on two axes: ROW along the inner dim, OUTER along all others."""
+        return replace(self, row=OUTER * self.shape[self.kept[-1]] + ROW)
+
     @property
     def index(self) -> Index:
-        """The element of the full shape at (ROW, COL)."""
+        """The element of the full shape at (row, COL)."""
         found: list[Any] = [expr(0)] * len(self.shape)
         columns = tuple(d for d in self.order if d in self.reduced)
-        for dims, position in ((self.kept, ROW), (columns, COL)):
+        for dims, position in ((self.kept, self.row), (columns, COL)):
             sizes = [self.shape[d] for d in dims]
             for d, i in zip(dims, unflatten(position, sizes), strict=True):
                 found[d] = i
@@ -93,7 +100,7 @@ class RowSpace:
         return flatten(kept_index, [self.shape[d] for d in self.kept])
 
     def output_index(self, value: Value) -> Index:
-        """The element of an output that (ROW, COL), or ROW alone, stands for."""
+        """The element of an output that (row, COL), or the row alone, stands for."""
         if same_shape(value.shape, self.shape):
             return self.index
         if same(value.tensor.numel, self.rows):
@@ -210,7 +217,7 @@ class Statistics:
 
     def _require_own_row(self, op: Op, index: Index) -> None:
         row = self.space.row_of(self.space.kept_of(index))
-        if self.builder.simplify(row) != self.builder.simplify(ROW):
+        if self.builder.simplify(row) != self.builder.simplify(self.space.row):
             raise Uncovered(f"{op.name} is read in another row than the one at hand")
 
     def known_part(self, op: Op, part: str) -> Operand:
@@ -224,7 +231,7 @@ class Statistics:
     # The pieces of a statistic: element, combination, finish.
 
     def row_element(self, op: Op) -> Operand:
-        """The reduced operand at (ROW, COL)."""
+        """The reduced operand at (row, COL)."""
         return self.evaluator.at(op.operands[0], self.space.index)
 
     def kind_of(self, op: Op, part: str) -> str:

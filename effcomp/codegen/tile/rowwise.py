@@ -17,6 +17,7 @@ from effcomp.codegen.tile.ir import Accumulate, Accumulator, Axis, Constant, Spr
 from effcomp.codegen.tile.prune import prune
 from effcomp.codegen.tile.rows import (
     COL,
+    OUTER,
     PARTS,
     ROW,
     RowSpace,
@@ -25,7 +26,7 @@ from effcomp.codegen.tile.rows import (
     row_space,
 )
 from effcomp.ir import Op, Trait, Value, spec_of
-from effcomp.ir.dims import same
+from effcomp.ir.dims import product, same
 from effcomp.target import Target
 
 MAX_WHOLE = 16384  # columns that registers hold
@@ -51,21 +52,29 @@ def tile_rowwise(op: Op, target: Target) -> TiledGroup:
     space = row_space(group)
     _require_work(space, target)
     tiling = _tiling_for(group, space, target)
-    axes = (
-        Axis(ROW, space.rows, tiling.rows),
-        Axis(COL, space.columns, tiling.columns, Spread.LOOP if tiling.looped else Spread.WHOLE),
-    )
+    rows = (Axis(ROW, space.rows, tiling.rows),)
+    kernel = _kernel(op, group, space, rows, tiling)
+    if kernel.divides and (split := _split_rows(space, tiling.rows)):
+        space, rows = split
+        kernel = _kernel(op, group, space, rows, tiling)
+    programs = product(ceil_div(a.extent, a.block) for a in rows)
+    return TiledGroup(kernel, (*op.operands, *op.results), programs)
+
+
+def _kernel(
+    op: Op, group: Group, space: RowSpace, rows: tuple[Axis, ...], tiling: RowTiling
+) -> TileKernel:
+    columns = Spread.LOOP if tiling.looped else Spread.WHOLE
+    axes = (*rows, Axis(COL, space.columns, tiling.columns, columns))
     builder = Builder(axes, wide=group.wide)
     statistics = Statistics(group, space, builder)
     if tiling.looped:
         _passes(group, statistics)
     _outputs(group, statistics, tiling.looped)
-    kernel = TileKernel(
+    return TileKernel(
         kernel_name(op), group.pointers, axes, prune(builder.body), group.wide,
         num_warps=tiling.num_warps, source=source_lines(op),
     )  # fmt: skip
-    programs = ceil_div(space.rows, tiling.rows)
-    return TiledGroup(kernel, (*op.operands, *op.results), programs)
 
 
 def _require_work(space: RowSpace, target: Target) -> None:
@@ -112,6 +121,16 @@ def _strided_tiling(space: RowSpace, target: Target) -> RowTiling:
     if isinstance(space.columns, int) and power_at_least(space.columns) <= 2 * most:
         return RowTiling(rows, power_at_least(space.columns), False, 4)
     return RowTiling(rows, most, True, 4)
+
+
+def _split_rows(space: RowSpace, block: int) -> tuple[RowSpace, tuple[Axis, Axis]] | None:
+    """Rows on two axes, where blocks stay within the inner dim: whatever depends on the other dims
+    alone, such as what is looked up by them, is one element then and not one for each row.
+    """
+    *others, inner = (space.shape[d] for d in space.kept) if space.kept else (1,)
+    if block == 1 or not isinstance(inner, int) or inner % block:
+        return None
+    return space.split(), (Axis(OUTER, product(others), 1), Axis(ROW, inner, block))
 
 
 def _outputs(group: Group, statistics: Statistics, looped: bool) -> None:

@@ -43,6 +43,22 @@ SCALE = """graph @g(%x: f16[4096, 3072], %w: f16[3072]) {
   return %0
 }"""
 
+GATHER = """graph @g(%t: f16[100, 2048], %ids: i64[256]) {
+  %0 = fused.pointwise(%t, %ids) : f16[256, 2048] @body(%t: f16[100, 2048], %ids: i64[256]) {
+    %0 = nn.embedding(%t, %ids) : f16[256, 2048]
+    return %0
+  }
+  return %0
+}"""
+EXPERTS = """graph @g(%x: f16[32768, 2048], %at: i64[4096, 8]) {
+  %0 = fused.rowwise(%x, %at) : f16[4096, 2048] @body(%x: f16[32768, 2048], %at: i64[4096, 8]) {
+    %0 = nn.embedding(%x, %at) : f16[4096, 8, 2048]
+    %1 = tensor.sum(%0) {dims = [1], keepdim = false} : f16[4096, 2048]
+    return %1
+  }
+  return %0
+}"""
+
 
 def softmax(rows: str, columns: str) -> str:
     kind = f"f32[{rows}, {columns}]"
@@ -63,12 +79,33 @@ def rowwise(text: str) -> TileKernel:
     return tile_rowwise(parse_graph(text).ops[0], H200).kernel
 
 
+def offsets(kernel: TileKernel) -> list[str]:
+    return [str(s.offset) for s in kernel.walk() if isinstance(s, Load)]
+
+
 def test_contiguous_accesses_make_one_axis_without_masks() -> None:
-    kernel = pointwise(SCALE)
+    kernel = pointwise(SCALE.replace("f16[3072]", "f16[4096, 3072]"))
     assert [a.name for a in kernel.axes] == ["i"]
-    loads = [s for s in kernel.walk() if isinstance(s, Load)]
-    assert [str(s.offset) for s in loads] == ["i", "Mod(i, 3072)"]
-    assert not any(s.mask for s in loads)
+    assert offsets(kernel) == ["i", "i"]
+    assert not any(s.mask for s in kernel.walk() if isinstance(s, Load))
+
+
+def test_positions_are_not_divided_where_blocks_stay_within_the_inner_dim() -> None:
+    kernel = pointwise(SCALE)
+    assert [(a.name, a.block) for a in kernel.axes] == [("outer", 1), ("i", 1024)]
+    assert offsets(kernel) == ["i + 3072*outer", "i"]
+    odd = pointwise(SCALE.replace("3072", "3000"))
+    assert offsets(odd) == ["i", "Mod(i, 3000)"], "a block spans rows"
+
+
+def test_what_the_other_dims_look_up_is_one_element_a_block() -> None:
+    kernel = pointwise(GATHER)
+    ids = next(s for s in kernel.walk() if isinstance(s, Load) and s.pointer.name == "ids")
+    assert ids.result.axes == ()
+    kernel = rowwise(EXPERTS)
+    assert [(a.name, a.block) for a in kernel.axes] == [("outer", 1), ("row", 256), ("col", 8)]
+    places = next(s for s in kernel.walk() if isinstance(s, Load) and s.pointer.dtype == "i64")
+    assert places.result.axes == ("col",), "one a token and expert, not one a feature"
 
 
 def test_a_transpose_makes_a_tile() -> None:
