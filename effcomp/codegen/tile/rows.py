@@ -19,7 +19,7 @@ from effcomp.codegen.tile.index import (
     reshape_index,
     unflatten,
 )
-from effcomp.codegen.tile.ir import Axis, Bound, Constant, Load, Operand
+from effcomp.codegen.tile.ir import Axis, Bound, Constant, Load, Operand, TileValue
 from effcomp.ir import Dim, Op, Trait, Value, attr, spec_of
 from effcomp.ir.dims import FloorDiv, Mod, product, same, same_shape
 from effcomp.ir.ops.infer import axes, axis
@@ -272,15 +272,25 @@ class Statistics:
 
     def reduced(self, kind: str, x: Operand) -> Operand:
         """The row's combination of x, lanes past the end left out."""
-        column = next(a for a in self.builder.axes if a.symbol == COL)
-        if not column.is_vector:
+        if not self._spans_columns:
             return x
         x = self.masked(kind, x)
         assert not isinstance(x, Constant), "a masked value spans the columns"
-        return self.builder.reduce(kind, x, COL.name)
+        return self.combined(kind, x)
+
+    def combined(self, kind: str, lanes: TileValue) -> TileValue:
+        """The lanes of a block's columns as one."""
+        return self.builder.reduce(kind, lanes, COL.name) if self._spans_columns else lanes
+
+    @property
+    def _spans_columns(self) -> bool:
+        """Whether a block has several columns."""
+        return next(a for a in self.builder.axes if a.symbol == COL).is_vector
 
     def masked(self, kind: str, x: Operand) -> Operand:
         """x where its lane is a column, else what leaves the statistic unchanged."""
+        if not self._spans_columns:
+            return x  # a loop ends with the last one
         spans = not isinstance(x, Constant) and COL.name in x.axes
         if spans and not self.builder.edges((COL.name,)):
             return x

@@ -33,6 +33,8 @@ MAX_WHOLE = 16384  # columns that registers hold
 MAX_TENSORS = 3  # full-size operands; with more, half as many columns
 TILE = 2048  # elements of a block of several rows, or of a turn of the loop
 STRIDED_ROWS = 32  # neighbouring rows a block takes at least where columns are strided
+FEW_COLUMNS = 16  # strided columns that are walked one by one
+LONG_ROWS = (128, 1024)  # neighbouring rows of a block then
 SPLIT_COLUMNS = 2**17  # rows this long want more than one program each
 
 
@@ -93,7 +95,7 @@ def _tiling_for(group: Group, space: RowSpace, target: Target) -> RowTiling:
     full = sum(same(v.tensor.numel, space.rows * columns) for v in (*group.body.params,))
     most = MAX_WHOLE if full <= MAX_TENSORS else MAX_WHOLE // 2
     if strided:
-        return _strided_tiling(space, target)
+        return _walked_tiling(group, space, target) or _strided_tiling(space, target)
     if not isinstance(columns, int) or power_at_least(columns) > most:
         few = isinstance(space.rows, int) and space.rows <= target.processors
         return RowTiling(1, 4 * TILE, True, 16) if few else RowTiling(1, TILE, True, 8)
@@ -106,6 +108,29 @@ def _tiling_for(group: Group, space: RowSpace, target: Target) -> RowTiling:
         while rows > 1 and ceil_div(space.rows, rows) < 2 * target.processors:
             rows //= 2
     return RowTiling(rows, block, False, min(max(rows * block // 256, 1), 4))
+
+
+def _walked_tiling(group: Group, space: RowSpace, target: Target) -> RowTiling | None:
+    """Columns one by one, for a few of them that are read once.
+
+    A turn of the loop then reads neighbouring rows whole, and what is looked up for a column is a
+    scalar; a block of columns would have every lane look it up.
+    """
+    inner, columns = space.shape[space.kept[-1]], space.columns
+    reads_once = max(_levels(group).values()) == 1 and all(
+        same(v.tensor.numel, space.rows) for v in group.body.outputs
+    )
+    if not reads_once or not isinstance(inner, int) or not isinstance(columns, int):
+        return None
+    least, rows = LONG_ROWS
+    while rows > least and inner % rows:
+        rows //= 2
+    if columns > FEW_COLUMNS or inner % rows:
+        return None
+    if isinstance(space.rows, int):
+        while rows > least and ceil_div(space.rows, rows) < 2 * target.processors:
+            rows //= 2
+    return RowTiling(rows, 1, True, rows // 256 or 1)
 
 
 def _strided_tiling(space: RowSpace, target: Target) -> RowTiling:
@@ -184,7 +209,7 @@ def _one_pass(statistics: Statistics, keys: list[tuple[Op, str]]) -> None:
         if kind == "softmax":
             _finish_softmax(statistics, op, own)
         else:
-            combined = builder.reduce(kind, own[0].value, COL.name)
+            combined = statistics.combined(kind, own[0].value)
             statistics.known[op, part] = statistics.finished(op, part, combined)
 
 

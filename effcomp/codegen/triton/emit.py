@@ -331,8 +331,12 @@ class _Printer:
             init = f"tl.full([{shape}], {literal(a.init.value)}, {DTYPES[a.value.dtype]})"
             self._line(indent, f"{a.value.name} = {init}")
         start, inner = f"{axis.name}_start", indent + INDENT
-        end = self._position(axis.extent)
-        self._line(indent, f"for {start} in range(0, {end}, {self._block(axis)}):")
+        turns = f"0, {self._position(axis.extent)}, {self._block(axis)}"
+        walk = f"range({turns})"
+        if not axis.is_vector and isinstance(axis.extent, int):
+            # Unrolled, so that the loads of all turns are under way at once.
+            walk = f"tl.range({turns}, loop_unroll_factor={axis.extent})"
+        self._line(indent, f"for {start} in {walk}:")
         lanes = self._lanes(axis)
         self._line(inner, f"{axis.name} = {start}{f' + {lanes}' if lanes else ''}")
         self._statements(loop.body, inner)
