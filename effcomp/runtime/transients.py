@@ -21,7 +21,7 @@ from effcomp.runtime.layouts import (
     layout_of,
     spans_of,
 )
-from effcomp.runtime.memory import place_spans
+from effcomp.runtime.memory import busiest, place_spans
 from effcomp.runtime.program import Program, analyze
 
 __all__ = ["lighter", "memory_needed"]
@@ -58,7 +58,10 @@ def lighter(program: Program, layouts: Sequence[Layout], device: torch.device) -
         moved = {id for id, nbytes in movable.items() if nbytes >= size}
         left = {id: life for id, life in program.lifetimes.items() if id not in moved}
         outside = max(_added(held, moved, program.lifetimes, layouts))
-        if (tried := place_spans(spans_of(left, layouts), alignment)[1] + outside) < least:
+        spans = spans_of(left, layouts)
+        if outside + busiest(spans, alignment) >= least:
+            continue  # however they are placed
+        if (tried := place_spans(spans, alignment)[1] + outside) < least:
             best, least = moved, tried
     return _without(program, best) if best else program
 
