@@ -297,8 +297,8 @@ class Plan:
     """A compiled graph as data. Buffers are numbered by position; steps run in order.
 
     Arena buffers get their places one after the other: those of `arena_order` first, then the
-    others, the largest first. Any order is right; this one made the arena smaller for the sizes
-    that were known, or taken for typical.
+    others, the largest first. Any order is right; this one makes the arena smaller for the sizes of
+    the call that was traced. It is empty where none was found that does.
     """
 
     name: str
