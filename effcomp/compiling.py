@@ -6,6 +6,8 @@ A plan that the cache holds needs nothing of this, and importing it takes longer
 import time
 from dataclasses import replace
 
+import torch
+
 from effcomp.capture import Role
 from effcomp.codegen import lower_graph
 from effcomp.compilation import Compilation
@@ -17,6 +19,7 @@ from effcomp.passes.pipelines import pipeline_for
 from effcomp.plan.schema import Plan
 from effcomp.reference import region_of
 from effcomp.rewrite import Pipeline, parse_pipeline
+from effcomp.runtime.arena_order import with_arena_order
 from effcomp.target import Target
 
 __all__ = ["build_plan", "pipeline_of"]
@@ -25,15 +28,19 @@ __all__ = ["build_plan", "pipeline_of"]
 def build_plan(
     graph: Graph, target: Target, pipeline: Pipeline, record: Compilation | None = None
 ) -> Plan:
-    """Passes, then code generation. Needs no device."""
+    """Passes, code generation, and the order of the arena. Needs no device."""
     start = time.perf_counter()
     run = pipeline.run(graph)
-    middle = time.perf_counter()
+    passed = time.perf_counter()
     plan = lower_graph(run.graph, target, region_of=region_of)
+    lowered = time.perf_counter()
+    sizes = record.captured.sizes if record is not None else {}
+    plan = with_arena_order(plan, sizes, torch.device(target.kind))
     if record is not None:
         record.run = run
-        record.seconds["passes"] = middle - start
-        record.seconds["codegen"] = time.perf_counter() - middle
+        record.seconds["passes"] = passed - start
+        record.seconds["codegen"] = lowered - passed
+        record.seconds["arena"] = time.perf_counter() - lowered
     return plan
 
 

@@ -12,7 +12,6 @@ from torch.utils._pytree import tree_leaves
 
 from effcomp import garbage
 from effcomp.ahead.exporting import export
-from effcomp.ahead.signature import example_sizes
 from effcomp.api import Compilation, device_of, target_of
 from effcomp.capture import Captured, Role, decompose_exported, import_exported, snake_case
 from effcomp.compiling import build_plan, pipeline_of
@@ -42,9 +41,9 @@ class Planned:
         return self.captured.graph.name
 
     @property
-    def sizes(self) -> dict[str, int]:
+    def sizes(self) -> Mapping[str, int]:
         """The sizes that may change, as they are in the example."""
-        return example_sizes(self.program, self.captured)
+        return self.captured.sizes
 
     def report(self, cubins: Mapping[str, Sequence[Cubin]] | None = None) -> Report:
         """What was done so far, for the sizes of the example; `cubins` are by target."""

@@ -28,7 +28,7 @@ from effcomp.plan.signature import (
     Tree,
 )
 
-__all__ = ["example_sizes", "positional_names", "signature_of"]
+__all__ = ["positional_names", "signature_of"]
 
 _PLAIN = (bool, int, float, str, type(None))
 
@@ -176,12 +176,6 @@ def _input_spec(name: str, value: Value, mutated: bool) -> InputSpec:
 
 def _expr(dim: Dim) -> Expr:
     return dim if isinstance(dim, int) else print_dim(dim)
-
-
-def example_sizes(program: ExportedProgram, captured: Captured) -> dict[str, int]:
-    """The sizes of the arguments that a program was exported for."""
-    hints = {name: size.node.hint for name, size in _sizes(program, captured)}
-    return {name: int(hint) for name, hint in hints.items() if isinstance(hint, int)}
 
 
 def _ranges(program: ExportedProgram, captured: Captured) -> dict[str, SizeRange]:

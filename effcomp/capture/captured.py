@@ -1,6 +1,7 @@
 """What capture hands on: a graph, the tensors baked into it, and what the graph is for."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 
 from torch import Tensor
@@ -23,8 +24,10 @@ class Captured:
     `graph.params` are the compiled function's inputs in order, then one param (weight=True) for
     each of `constants`, the tensors that the traced program held as attributes. `absent` are the
     positions at which the compiled function returns None, in order; the graph has no output there.
+    `sizes` are the graph's sizes, by name, as they were in the call that was traced.
     """
 
     graph: Graph
     constants: tuple[Tensor, ...] = ()
     absent: tuple[int, ...] = ()
+    sizes: Mapping[str, int] = field(default_factory=dict[str, int])

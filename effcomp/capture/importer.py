@@ -61,7 +61,8 @@ def import_graph(
     name = "_".join(filter(None, (title or graph_title(gm.graph.nodes), suffix)))
     graph = replace(graph, name=f"{name}_{_digest(graph)}")
     verify(graph, Level.TENSOR)
-    return Captured(graph, tuple(importer.constants), tuple(importer.absent))
+    sizes = {size.name: value for size, value in importer.builder.sizes.hints.items()}
+    return Captured(graph, tuple(importer.constants), tuple(importer.absent), sizes)
 
 
 def _digest(graph: Graph) -> str:

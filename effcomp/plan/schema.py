@@ -294,7 +294,12 @@ class Cost:
 
 @dataclass(frozen=True, config=_STRICT)
 class Plan:
-    """A compiled graph as data. Buffers are numbered by position; steps run in order."""
+    """A compiled graph as data. Buffers are numbered by position; steps run in order.
+
+    Arena buffers get their places one after the other: those of `arena_order` first, then the
+    others, the largest first. Any order is right; this one makes the arena smaller for the sizes of
+    the call that was traced. It is empty where none was found that does.
+    """
 
     name: str
     target: str  # "cuda:90", "cpu"
@@ -307,5 +312,6 @@ class Plan:
     costs: tuple[Cost, ...] = ()  # one a step
     prologue: "Plan | None" = None
     prologue_ports: tuple[int, ...] = ()  # ports of this plan that the prologue's ports read
+    arena_order: tuple[int, ...] = ()  # buffer ids
     notes: tuple[str, ...] = ()  # fallbacks and refusals worth telling
     version: int = SCHEMA_VERSION

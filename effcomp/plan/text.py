@@ -49,6 +49,8 @@ def _lines(plan: Plan) -> Iterator[str]:
     for i, buffer in enumerate(plan.buffers):
         name = f" {buffer.name}" if buffer.name else ""
         yield f"{INDENT}%{i}{name}: {_spec(buffer.spec)} {_place(buffer.place)}"
+    if plan.arena_order:
+        yield f"{INDENT}arena places {_ids(plan.arena_order)} first"
     yield from (f"{INDENT}kernel {_kernel(kernel)}" for kernel in plan.kernels)
     names = {kernel.digest: kernel.function for kernel in plan.kernels}
     for i, step in enumerate(plan.steps):

@@ -156,7 +156,7 @@ def bind(
     layouts = [layout_of(buffer, sizes) for buffer in program.plan.buffers]
     program = lighter(program, layouts, machine.device)
     plan = program.plan
-    offsets, total = arena_layout(program.lifetimes, layouts, machine.device)
+    offsets, total = arena_layout(program, layouts, machine.device)
     machine.regions.prepare(sizes, layouts)
     workspace.reserve(total)
     template: Slots = [None] * len(plan.buffers)

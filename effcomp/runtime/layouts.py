@@ -12,10 +12,15 @@ from effcomp.runtime.dtypes import dtype_named
 from effcomp.runtime.memory import Span, extent, place_spans
 from effcomp.runtime.program import Program, touched
 
-__all__ = ["UNSTATED", "Layout", "arena_layout", "fresh_bytes", "layout_of"]
-
-_EFFORT = 30_000
-"""Placements spent on a smaller arena at most: a quarter of a second."""
+__all__ = [
+    "UNSTATED",
+    "Layout",
+    "arena_alignment",
+    "arena_layout",
+    "fresh_bytes",
+    "layout_of",
+    "spans_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +66,33 @@ UNSTATED = Layout(torch.uint8, (0,), (1,))
 
 
 def arena_layout(
-    lifetimes: Mapping[int, tuple[int, int]],
-    layouts: Sequence[Layout],
-    device: torch.device,
-    effort: int = _EFFORT,
+    program: Program, layouts: Sequence[Layout], device: torch.device
 ) -> tuple[dict[int, int], int]:
-    """Byte offsets of the buffers that live in the arena, and its size."""
-    ids = list(lifetimes)
-    spans = [Span(layouts[id].nbytes, *lifetimes[id]) for id in ids]
-    offsets, total = place_spans(spans, 64 if device.type == "cpu" else 512, effort)
+    """Byte offsets of the buffers that live in the arena, and its size.
+
+    Buffers are placed in the plan's order. It was found for the sizes known then: for others,
+    the largest first may need less.
+    """
+    ids, spans = list(program.lifetimes), spans_of(program.lifetimes, layouts)
+    alignment = arena_alignment(device)
+    position = {id: i for i, id in enumerate(ids)}
+    first = [position[id] for id in program.plan.arena_order]
+    offsets, total = place_spans(spans, alignment, first)
+    if first and program.plan.symbols:
+        others, needed = place_spans(spans, alignment)
+        if needed < total:
+            offsets, total = others, needed
     return dict(zip(ids, offsets, strict=True)), total
+
+
+def spans_of(lifetimes: Mapping[int, tuple[int, int]], layouts: Sequence[Layout]) -> list[Span]:
+    """The memory of buffers over their lifetimes."""
+    return [Span(layouts[id].nbytes, *life) for id, life in lifetimes.items()]
+
+
+def arena_alignment(device: torch.device) -> int:
+    """Bytes that each buffer's offset is a multiple of."""
+    return 64 if device.type == "cpu" else 512
 
 
 def layout_of(buffer: Buffer, sizes: Mapping[str, int]) -> Layout:

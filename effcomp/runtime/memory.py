@@ -1,15 +1,10 @@
 """Where arena buffers lie: spans of one allocation, shared by buffers that never live together."""
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-__all__ = ["Span", "extent", "place_spans"]
-
-
-_ENOUGH = 1.02  # times what the busiest step holds: no other order is tried
-_MOST_LARGE = 64  # spans below this part of the whole are not worth moving
+__all__ = ["Span", "busiest", "extent", "largest_first", "place_spans"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,45 +23,33 @@ def extent(shape: Sequence[int], strides: Sequence[int]) -> int:
     return 1 + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
 
 
-def place_spans(
-    spans: Sequence[Span], alignment: int, effort: int = 0
-) -> tuple[tuple[int, ...], int]:
-    """Byte offsets for `spans`, and the bytes that they need together.
-
-    Greedy: the largest span first, into the smallest gap that it fits between the spans that live
-    at the same time (colouring an interval graph; optimal is NP-hard, this is close in practice).
-    Where it is not, other orders are tried, each the best so far with one large span moved, until
-    `effort` spans were placed; they are the same at every call.
-    """
-    order = sorted(range(len(spans)), key=lambda i: (-spans[i].size, spans[i].first))
-    offsets, total = _place(spans, order, alignment)
-    enough = _ENOUGH * _busiest(spans)
-    large = [i for i in order if spans[i].size * _MOST_LARGE >= total]
-    chance = random.Random(0)
-    for _ in range(effort // len(spans) if len(large) > 1 else 0):
-        if total <= enough:
-            break
-        other = order.copy()
-        other.remove(moved := chance.choice(large))
-        other.insert(chance.randrange(len(large)), moved)
-        found = _place(spans, other, alignment)
-        if found[1] <= total:
-            order, (offsets, total) = other, found
-    return offsets, total
-
-
-def _busiest(spans: Sequence[Span]) -> int:
+def busiest(spans: Sequence[Span], alignment: int) -> int:
     """The most bytes that live at one step: no placement takes less."""
     change: dict[int, int] = {}
     for span in spans:
-        change[span.first] = change.get(span.first, 0) + span.size
-        change[span.last + 1] = change.get(span.last + 1, 0) - span.size
+        size = -(-span.size // alignment) * alignment
+        change[span.first] = change.get(span.first, 0) + size
+        change[span.last + 1] = change.get(span.last + 1, 0) - size
     return max(accumulate(change[step] for step in sorted(change)), default=0)
 
 
-def _place(
-    spans: Sequence[Span], order: Sequence[int], alignment: int
+def largest_first(spans: Sequence[Span]) -> list[int]:
+    """The positions of `spans` by their size, of equal ones those that live first."""
+    return sorted(range(len(spans)), key=lambda i: (-spans[i].size, spans[i].first))
+
+
+def place_spans(
+    spans: Sequence[Span], alignment: int, first: Sequence[int] = ()
 ) -> tuple[tuple[int, ...], int]:
+    """Byte offsets for `spans`, and the bytes that they need together.
+
+    Greedy: one span after the other into the smallest gap that it fits between the spans that live
+    at the same time. The spans at positions `first` are placed first, in this order, then the
+    others, the largest first. Any order gives places that are right; the smallest total is
+    NP-hard to find, largest first comes close in practice.
+    """
+    chosen = frozenset(first)
+    order = (*first, *(i for i in largest_first(spans) if i not in chosen))
     offsets = [0] * len(spans)
     # Few spans live at one step, so looking at the steps of a lifetime beats looking at all spans.
     living: dict[int, list[int]] = {}

@@ -41,7 +41,7 @@ def occupancy(plan: Plan, sizes: Mapping[str, int], device: torch.device) -> Occ
     """Lay out a plan's memory for these sizes as a call would on `device`. Allocates nothing."""
     layouts = [layout_of(buffer, sizes) for buffer in plan.buffers]
     program = lighter(analyze(plan), layouts, device)
-    offsets, arena = arena_layout(program.lifetimes, layouts, device)
+    offsets, arena = arena_layout(program, layouts, device)
     sized = [layout.nbytes for layout in layouts]
     held = [
         *(Holding(i, "arena", sized[i], *program.lifetimes[i], offsets[i]) for i in offsets),

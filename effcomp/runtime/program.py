@@ -63,6 +63,7 @@ def analyze(plan: Plan, constants: int = 0) -> Program:
     The last `constants` ports are filled by whoever keeps the program, not by its callers.
     """
     _check(plan)
+    _check_order(plan)
     roots = tuple(_root(plan, id) for id in range(len(plan.buffers)))
     owners = _owners(plan, roots)
     lifetimes = {
@@ -231,6 +232,20 @@ def _check(plan: Plan) -> None:
     for ref in plan.outputs:
         if ref.buffer is not None and not 0 <= ref.buffer < count:
             raise PlanError(f"{plan.name} returns buffer {ref.buffer} of {count}")
+
+
+def _check_order(plan: Plan) -> None:
+    seen: set[int] = set()
+    for id in plan.arena_order:
+        if not 0 <= id < len(plan.buffers):
+            raise PlanError(f"the arena order of {plan.name} has buffer {id}, which is not there")
+        if not isinstance(plan.buffers[id].place, ArenaPlace):
+            raise PlanError(
+                f"the arena order of {plan.name} has {_name(plan, id)}, which is not in the arena"
+            )
+        if id in seen:
+            raise PlanError(f"the arena order of {plan.name} has {_name(plan, id)} twice")
+        seen.add(id)
 
 
 def _name(plan: Plan, id: int) -> str:

@@ -13,7 +13,15 @@ from itertools import accumulate
 import torch
 
 from effcomp.plan.schema import ArenaPlace, CallPlace, OutputPlace
-from effcomp.runtime.layouts import Layout, arena_layout, fresh_bytes, layout_of
+from effcomp.runtime.layouts import (
+    Layout,
+    arena_alignment,
+    arena_layout,
+    fresh_bytes,
+    layout_of,
+    spans_of,
+)
+from effcomp.runtime.memory import busiest, place_spans
 from effcomp.runtime.program import Program, analyze
 
 __all__ = ["lighter", "memory_needed"]
@@ -34,7 +42,8 @@ def lighter(program: Program, layouts: Sequence[Layout], device: torch.device) -
     if device.type == "cpu":
         return program
     held = fresh_bytes(program, layouts)
-    peak = arena_layout(program.lifetimes, layouts, device, effort=0)[1] + max(held)
+    alignment = arena_alignment(device)
+    peak = place_spans(spans_of(program.lifetimes, layouts), alignment)[1] + max(held)
     within = _added(held, program.lifetimes, program.lifetimes, layouts)
     if max(within) > peak * _WORTH:
         return program  # whatever is moved
@@ -49,7 +58,10 @@ def lighter(program: Program, layouts: Sequence[Layout], device: torch.device) -
         moved = {id for id, nbytes in movable.items() if nbytes >= size}
         left = {id: life for id, life in program.lifetimes.items() if id not in moved}
         outside = max(_added(held, moved, program.lifetimes, layouts))
-        if (tried := arena_layout(left, layouts, device, effort=0)[1] + outside) < least:
+        spans = spans_of(left, layouts)
+        if outside + busiest(spans, alignment) >= least:
+            continue  # however they are placed
+        if (tried := place_spans(spans, alignment)[1] + outside) < least:
             best, least = moved, tried
     return _without(program, best) if best else program
 
@@ -67,7 +79,7 @@ def memory_needed(
     ]
     largest = sorted(owned, key=lambda item: -item[1])[:5]
     program = lighter(program, layouts, device)
-    arena = arena_layout(program.lifetimes, layouts, device)[1]
+    arena = arena_layout(program, layouts, device)[1]
     return arena + max(fresh_bytes(program, layouts)), largest
 
 
@@ -93,4 +105,5 @@ def _without(program: Program, ids: set[int]) -> Program:
         replace(buffer, place=OutputPlace()) if id in ids else buffer
         for id, buffer in enumerate(plan.buffers)
     )
-    return analyze(replace(plan, buffers=buffers), program.constants)
+    order = tuple(id for id in plan.arena_order if id not in ids)
+    return analyze(replace(plan, buffers=buffers, arena_order=order), program.constants)

@@ -24,6 +24,7 @@ def test_sizes_are_named_in_order() -> None:
     graph = recorder.graph()
     shapes = [str(p.type) for p in graph.params]
     assert shapes[:3] == ["size[s0]", "size[s1]", "f32[s0, s1]"]
+    assert recorder.captured[0][0].sizes == {"s0": 3, "s1": 4, "s2": 5}
     assert any(isinstance(v.type, SizeType) for v in graph.outputs)
     assert calls(graph, "tensor.dim")
 

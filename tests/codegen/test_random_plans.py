@@ -16,6 +16,7 @@ from effcomp.codegen.groups import as_group
 from effcomp.ir import Graph, Level, Op, verify
 from effcomp.ir.levels import refused_at
 from effcomp.passes.pipelines import pipeline_for
+from effcomp.plan.schema import ArenaPlace, Plan
 from effcomp.reference import evaluate, region_of
 from effcomp.runtime import load
 from effcomp.target import TARGETS
@@ -55,6 +56,14 @@ def check(graph: Graph, program: Program, target: str, emitter: FakeEmitter) -> 
         args = program.arguments()
         compare(load(plan, torch.device("cpu"), regions="never")(list(args)), expected)
         compare(args, expected_args)
+        args = program.arguments()
+        compare(load(placed_backwards(plan), torch.device("cpu"), regions="never")(args), expected)
+
+
+def placed_backwards(plan: Plan) -> Plan:
+    """The plan with another order of its arena: any order is right."""
+    ids = [i for i, b in enumerate(plan.buffers) if isinstance(b.place, ArenaPlace)]
+    return replace(plan, arena_order=tuple(reversed(ids)))
 
 
 def compare(found: Sequence[Any], expected: Sequence[Any]) -> None:

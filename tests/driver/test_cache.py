@@ -77,13 +77,31 @@ def test_a_second_process_starts_warm(folder: Path) -> None:
 
 
 def test_a_warm_first_call_imports_no_compiler(folder: Path) -> None:
-    compiler = ("passes", "codegen", "reference", "rewrite", "compiling")
+    compiler = ("passes", "codegen", "reference", "rewrite", "compiling", "runtime.arena_order")
 
     def imported() -> set[str]:
-        return {name.split(".")[1] for name in printed_by(FIRST_CALL)}.intersection(compiler)
+        names = printed_by(FIRST_CALL)
+        return {part for part in compiler if f"effcomp.{part}" in names}
 
     assert imported() == set(compiler)
     assert imported() == set()
+
+
+def test_the_order_of_the_arena_is_not_looked_for_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def output() -> torch.Tensor:
+        torch._dynamo.reset()
+        entry, options = ZOO["sd3"], {"regions": "never"}
+        with torch.no_grad():
+            model = torch.compile(entry.build(), backend="effcomp", options=options)
+            return model(**entry.inputs())[0]
+
+    first = output()
+    kept = [cache.read(entry.stem) for entry in _entries(folder)]
+    assert any(plan is not None and plan.arena_order for plan in kept)
+    monkeypatch.setattr("effcomp.runtime.arena_order.search_order", None)
+    assert torch.equal(output(), first)
 
 
 @pytest.mark.parametrize("damage", ["", "not a plan", "half"])

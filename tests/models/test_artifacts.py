@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 import effcomp
 from effcomp.ir import parse_graph, print_graph
 from effcomp.plan.container import read_artifact
+from effcomp.plan.text import print_plan
 from tests.models.compiling import assert_agree, tensors
 from tests.models.zoo import ZOO, Entry
 
@@ -74,6 +75,15 @@ def test_round_trip(entry: Entry, tmp_path: Path) -> None:
     assert_agree(_comparable(entry, found), expected, torch.float32)
     for _, text in read_artifact(path).stages["cpu"]:
         assert print_graph(parse_graph(text)) == text
+
+
+def test_an_artifact_keeps_the_order_of_its_arena(tmp_path: Path) -> None:
+    path = tmp_path / "model.eff"
+    compiled(ZOO["sd3"], path)
+    model = effcomp.load(path)
+    assert model.plans["cpu"].arena_order
+    assert model.plans == read_artifact(path).plans
+    assert "arena places %" in print_plan(model.plans["cpu"])
 
 
 def test_a_cache_is_the_artifacts_own(tmp_path: Path) -> None:

@@ -74,6 +74,7 @@ def small_plan() -> Plan:
         costs=(Cost("one", ("tensor.add",), "s0 * 8", 0),),
         prologue=prologue,
         prologue_ports=(2,),
+        arena_order=(2,),
         notes=("a note",),
     )
 
@@ -83,6 +84,13 @@ def test_round_trip() -> None:
     text = dump_plan(plan)
     assert load_plan(text) == plan
     assert dump_plan(load_plan(text)) == text
+
+
+def test_a_plan_without_an_order_of_the_arena_is_read() -> None:
+    plan = replace(small_plan(), arena_order=(), prologue=None)
+    text = dump_plan(plan)
+    assert load_plan(text.replace('"arena_order":[],', "")) == plan
+    assert '"arena_order":[],' in text
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,7 @@ PLAN = Plan(
     outputs=(OutputRef(4), OutputRef(size="s0"), OutputRef()),
     prologue=Plan("w", "cuda:90", (Port("w", ROW),), (), (), (), (), ()),
     prologue_ports=(2,),
+    arena_order=(2,),
     notes=("one remark",),
 )
 TEXT = """\
@@ -79,6 +80,7 @@ plan @all for cuda:90
   %3: any from call ..1
   %4: f32[s0] strides [1] to the caller
   %5: f32[s0] strides [1] view of %2 from s0 // 2
+  arena places %2 first
   kernel exp: triton, 4 warps, 2 stages, B=64
   kernel neg: region of aten.neg.default
   step 0: launch exp(%0, %2, s0) on [s0, 1, 1]

@@ -47,7 +47,7 @@ def sandwich(rows: int) -> Plan:
 
 
 def needed(program: Program, layouts: list[Layout]) -> int:
-    arena = arena_layout(program.lifetimes, layouts, CUDA)[1]
+    arena = arena_layout(program, layouts, CUDA)[1]
     return arena + max(fresh_bytes(program, layouts))
 
 
