@@ -33,7 +33,7 @@ from benchmarks.workloads import WORKLOADS, Workload, build
 __all__ = ["GIB", "distance", "first_tensor", "main", "versions_here"]
 
 PHASES = ("times", "first", "kernels")
-ROUNDS, BLOCK, WARM_CALLS = 8, 5, 3
+ROUNDS, BLOCK = 8, 5
 GIB = 2**30
 DISTRIBUTIONS = ("torch", "triton", "effcomp", "diffusers", "transformers", "numpy")
 
@@ -47,6 +47,7 @@ class Plan:
     device: str
     tiny: bool
     deadline: float
+    warm_calls: int = 3
 
     @property
     def on_gpu(self) -> bool:
@@ -268,7 +269,7 @@ def _look_at_first_calls(name: str, lanes: Sequence[Lane], plan: Plan) -> None:
             timeout = max(plan.seconds_left(), 60)
             lane.first_calls.append(calls.seconds(lane.backend, timeout))
 
-        for number in range(1 + WARM_CALLS):
+        for number in range(1 + plan.warm_calls):
             for lane in lanes:
                 if len(lane.first_calls) == number and plan.seconds_left() > 0:
                     _attempt(lane, partial(call, lane), decisive=False)
@@ -321,6 +322,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--phases", default=",".join(PHASES), help="times, first, kernels")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--budget", type=float, default=3600, help="seconds for the whole run")
+    parser.add_argument("--warm-calls", type=int, default=3, help="of which the median counts")
     parser.add_argument("--tiny", action="store_true", help="shrunken models, to try the run")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     return parser.parse_args(argv)
@@ -336,6 +338,7 @@ def main(argv: Sequence[str] | None = None) -> Result:
         device=arguments.device,
         tiny=arguments.tiny,
         deadline=time.monotonic() + arguments.budget,
+        warm_calls=arguments.warm_calls,
     )
     # All backends compile the same forward: the default limit is meant for one of them.
     dynamo: Any = torch._dynamo.config
