@@ -12,7 +12,7 @@ from effcomp.runtime.dtypes import dtype_named
 from effcomp.runtime.memory import Span, extent, place_spans
 from effcomp.runtime.program import Program, touched
 
-__all__ = ["UNSTATED", "Layout", "arena_layout", "fresh_bytes", "layout_of"]
+__all__ = ["UNSTATED", "Layout", "arena_layout", "distance", "fresh_bytes", "layout_of"]
 
 _EFFORT = 30_000
 """Placements spent on a smaller arena at most: a quarter of a second."""
@@ -40,9 +40,22 @@ class Layout:
         start = int(base.storage_offset()) * base.dtype.itemsize
         if start % self.dtype.itemsize:
             raise PlanError(f"a view as {self.dtype} starts at byte {start} of its memory")
-        typed = torch.empty(0, dtype=self.dtype, device=base.device)
-        start = start // self.dtype.itemsize + offset
-        return typed.set_(base.untyped_storage(), start, self.shape, self.strides)
+        return self._over(base, start // self.dtype.itemsize + offset)
+
+    @classmethod
+    def of(cls, tensor: torch.Tensor) -> "Layout":
+        return cls(tensor.dtype, tuple(tensor.shape), tensor.stride())
+
+    def exactly(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A tensor that this describes, with these very strides also along dims of size 1."""
+        if tensor.stride() == self.strides:
+            return tensor
+        return self._over(tensor, int(tensor.storage_offset()))
+
+    def _over(self, tensor: torch.Tensor, start: int) -> torch.Tensor:
+        """The memory of a tensor under this layout, and for autograd a tensor of its own."""
+        typed = torch.empty(0, dtype=self.dtype, device=tensor.device)
+        return typed.set_(tensor.untyped_storage(), start, self.shape, self.strides)
 
     def describes(self, tensor: torch.Tensor) -> bool:
         """Whether a tensor is of this type, shape and layout."""
@@ -71,6 +84,12 @@ def arena_layout(
     spans = [Span(layouts[id].nbytes, *lifetimes[id]) for id in ids]
     offsets, total = place_spans(spans, 64 if device.type == "cpu" else 512, effort)
     return dict(zip(ids, offsets, strict=True)), total
+
+
+def distance(view: torch.Tensor, base: torch.Tensor) -> int:
+    """Where in the memory of `base` a view of it begins, in elements of the view."""
+    start = int(base.storage_offset()) * base.dtype.itemsize
+    return int(view.storage_offset()) - start // view.dtype.itemsize
 
 
 def layout_of(buffer: Buffer, sizes: Mapping[str, int]) -> Layout:
