@@ -11,11 +11,11 @@ from typing import Any
 import torch
 
 from effcomp import cache
-from effcomp.capture import Captured, Role, compile_dynamo, with_nones
+from effcomp.capture import Captured, Role, compile_dynamo
 from effcomp.compilation import Compilation, collected, recording
 from effcomp.config import Config
 from effcomp.errors import DeviceError
-from effcomp.ir import Graph, print_graph
+from effcomp.ir import print_graph
 from effcomp.plan.schema import Plan
 from effcomp.plugins import load_plugins
 from effcomp.plugins.digest import registered_text
@@ -46,9 +46,8 @@ def backend(
     # Asked here: a GPU's backward pass is compiled in autograd's thread, which has another context.
     found = collected()
     place = _place_of(gm, example_inputs, config, found)
-    if place is not None and (kept := place.read()) is not None:
-        plan, trace = kept
-        return _unboxed(with_nones(_load(plan, device_of(example_inputs), config), trace.absent))
+    if place is not None and (plan := place.read()) is not None:
+        return _unboxed(_load(plan, device_of(example_inputs), config))
 
     def compile_graph(captured: Captured, role: Role) -> Callable[[list[Any]], list[Any]]:
         record = compile_captured(captured, role, config, device_of(example_inputs), found)
@@ -113,7 +112,7 @@ def compile_captured(
     record = Compilation(captured.graph.name, role, target, captured, plan=None)  # pyright: ignore[reportArgumentType]
     with _timed(record, "plan"):
         use_cache = _uses_cache(config, found)
-        record.plan = _cached_plan(captured.graph, device, config, record, use_cache=use_cache)
+        record.plan = _cached_plan(captured, device, config, record, use_cache=use_cache)
     with _timed(record, "load"):
         record.executable = _load(record.plan, device, config, captured.constants)
     if found is not None:
@@ -145,10 +144,15 @@ def _kept_cubins() -> KeptCubins:
 
 
 def _cached_plan(
-    graph: Graph, device: torch.device, config: Config, record: Compilation, *, use_cache: bool
+    captured: Captured,
+    device: torch.device,
+    config: Config,
+    record: Compilation,
+    *,
+    use_cache: bool,
 ) -> Plan:
     target, role = record.target, record.role
-    key = record.plan_key = _key(graph, target, role, config) if use_cache else ""
+    key = record.plan_key = _key(captured, target, role, config) if use_cache else ""
     if use_cache and (plan := cache.read(key)) is not None:
         return plan
     # Not needed for a plan from the cache, and most of what effcomp has to import.
@@ -156,17 +160,18 @@ def _cached_plan(
 
     pipeline = pipeline_of(target, role, config)
     prepare_to_compile(device)
-    plan = build_plan(graph, target, pipeline, record)
+    plan = build_plan(captured.graph, target, pipeline, record, captured.results)
     if use_cache:
         cache.write(key, plan)
     return plan
 
 
-def _key(graph: Graph, target: Target, role: Role, config: Config) -> str:
+def _key(captured: Captured, target: Target, role: Role, config: Config) -> str:
     """The key of a plan: the program, and what decides its pipeline and how it is lowered."""
     load_plugins()
     decisive = (target.name, role.value, config.key(), registered_text())
-    return cache.key_of((print_graph(graph), *decisive, torch.__version__))
+    program = (print_graph(captured.graph), repr(captured.results))
+    return cache.key_of((*program, *decisive, torch.__version__))
 
 
 def device_of(inputs: Sequence[Any]) -> torch.device:

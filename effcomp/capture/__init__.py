@@ -1,7 +1,7 @@
 """From torch programs to the IR: one importer behind two doors."""
 
 from effcomp.capture.captured import Captured, Role
-from effcomp.capture.dynamo import compile_dynamo, needs_gradients, with_nones
+from effcomp.capture.dynamo import compile_dynamo, needs_gradients
 from effcomp.capture.exported import capture_exported, decompose_exported, import_exported
 from effcomp.capture.origin import snake_case
 
@@ -14,5 +14,4 @@ __all__ = [
     "import_exported",
     "needs_gradients",
     "snake_case",
-    "with_nones",
 ]
