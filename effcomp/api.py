@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from effcomp import cache, garbage
-from effcomp.boxed import Boxed, unboxed, with_nones
+from effcomp.boxed import Boxed, unboxed
 from effcomp.compilation import Compilation, collected, recording
 from effcomp.config import Config
 from effcomp.errors import DeviceError
@@ -28,7 +28,6 @@ from effcomp.trace_cache import TracePlace, place_of
 
 if TYPE_CHECKING:
     from effcomp.capture import Captured, Role
-    from effcomp.ir import Graph
 
 __all__ = [
     "Compilation",
@@ -59,9 +58,8 @@ def _compiled(
     # Asked here: a GPU's backward pass is compiled in autograd's thread, which has another context.
     found = collected()
     place = _place_of(gm, example_inputs, config, found)
-    if place is not None and (kept := place.read()) is not None:
-        plan, trace = kept
-        return unboxed(with_nones(_load(plan, device_of(example_inputs), config), trace.absent))
+    if place is not None and (plan := place.read()) is not None:
+        return unboxed(_load(plan, device_of(example_inputs), config))
 
     from effcomp.capture import compile_dynamo
 
@@ -119,7 +117,7 @@ def compile_captured(
     record = Compilation(captured.graph.name, role, target, captured, plan=None)  # pyright: ignore[reportArgumentType]
     with _timed(record, "plan"):
         use_cache = _uses_cache(config, found)
-        record.plan = _cached_plan(captured.graph, device, config, record, use_cache=use_cache)
+        record.plan = _cached_plan(captured, device, config, record, use_cache=use_cache)
     with _timed(record, "load"):
         record.executable = _load(record.plan, device, config, captured.constants)
     if found is not None:
@@ -151,10 +149,15 @@ def _kept_cubins() -> KeptCubins:
 
 
 def _cached_plan(
-    graph: Graph, device: torch.device, config: Config, record: Compilation, *, use_cache: bool
+    captured: Captured,
+    device: torch.device,
+    config: Config,
+    record: Compilation,
+    *,
+    use_cache: bool,
 ) -> Plan:
     target, role = record.target, record.role
-    key = record.plan_key = _key(graph, target, role, config) if use_cache else ""
+    key = record.plan_key = _key(captured, target, role, config) if use_cache else ""
     if use_cache and (plan := cache.read(key)) is not None:
         return plan
     # Not needed for a plan from the cache, and most of what effcomp has to import.
@@ -162,19 +165,20 @@ def _cached_plan(
 
     pipeline = pipeline_of(target, role, config)
     prepare_to_compile(device)
-    plan = build_plan(graph, target, pipeline, record)
+    plan = build_plan(captured.graph, target, pipeline, record, captured.results)
     if use_cache:
         cache.write(key, plan)
     return plan
 
 
-def _key(graph: Graph, target: Target, role: Role, config: Config) -> str:
+def _key(captured: Captured, target: Target, role: Role, config: Config) -> str:
     """The key of a plan: the program, and what decides its pipeline and how it is lowered."""
     from effcomp.ir import print_graph
 
     load_plugins()
     decisive = (target.name, role.value, config.key(), registered_text())
-    return cache.key_of((print_graph(graph), *decisive, torch.__version__))
+    program = (print_graph(captured.graph), repr(captured.results))
+    return cache.key_of((*program, *decisive, torch.__version__))
 
 
 def device_of(inputs: Sequence[Any]) -> torch.device:

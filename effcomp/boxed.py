@@ -1,9 +1,9 @@
 """How compiled graphs are called: boxed, with their arguments in one list that they may empty."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Boxed", "boxed", "unboxed", "with_nones"]
+__all__ = ["Boxed", "boxed", "unboxed"]
 
 Boxed = Callable[[list[Any]], list[Any]]
 
@@ -23,19 +23,5 @@ def unboxed(compiled: Boxed) -> Callable[..., list[Any]]:
 
     def run(*args: Any) -> list[Any]:
         return compiled(list(args))
-
-    return run
-
-
-def with_nones(compiled: Boxed, absent: Sequence[int]) -> Boxed:
-    """Put back the outputs that are always None, which the IR leaves out."""
-    if not absent:
-        return compiled
-
-    def run(args: list[Any]) -> list[Any]:
-        results = list(compiled(args))
-        for position in absent:
-            results.insert(position, None)
-        return results
 
     return run

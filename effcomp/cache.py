@@ -63,10 +63,9 @@ def key_of(parts: Iterable[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """Where what Dynamo traced leads: the key of a plan, and which results are None beside it."""
+    """Where what Dynamo traced leads: the key of a plan."""
 
     plan: str
-    absent: tuple[int, ...] = ()
 
 
 def read(key: str) -> Plan | None:

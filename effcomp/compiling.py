@@ -4,6 +4,7 @@ A plan that the cache holds needs nothing of this, and importing it takes longer
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -13,7 +14,7 @@ from effcomp.codegen import lower_graph
 from effcomp.compilation import Compilation
 from effcomp.config import Config
 from effcomp.errors import ConfigError
-from effcomp.ir import Graph
+from effcomp.ir import Graph, Result
 from effcomp.passes import known_passes
 from effcomp.passes.pipelines import pipeline_for
 from effcomp.plan.schema import Plan
@@ -26,13 +27,20 @@ __all__ = ["build_plan", "pipeline_of"]
 
 
 def build_plan(
-    graph: Graph, target: Target, pipeline: Pipeline, record: Compilation | None = None
+    graph: Graph,
+    target: Target,
+    pipeline: Pipeline,
+    record: Compilation | None = None,
+    results: Sequence[Result] | None = None,
 ) -> Plan:
-    """Passes, code generation, and the order of the arena. Needs no device."""
+    """Passes, code generation, and the order of the arena. Needs no device.
+
+    `results` are what the plan returns of the graph's outputs: all of them where nothing is said.
+    """
     start = time.perf_counter()
     run = pipeline.run(graph)
     passed = time.perf_counter()
-    plan = lower_graph(run.graph, target, region_of=region_of)
+    plan = lower_graph(run.graph, target, region_of=region_of, results=results)
     lowered = time.perf_counter()
     sizes = record.captured.sizes if record is not None else {}
     plan = with_arena_order(plan, sizes, torch.device(target.kind))

@@ -36,12 +36,12 @@ class TracePlace:
     guards: int
     made: list[tuple[Captured, Role, str]] = field(default_factory=list)
 
-    def read(self) -> tuple[Plan, cache.Trace] | None:
+    def read(self) -> Plan | None:
         """The plan that the graph leads to; None where it has to be compiled."""
         trace = cache.read_trace(self.key)
         plan = cache.read(trace.plan) if trace is not None else None
         counters["effcomp"]["trace misses" if plan is None else "trace hits"] += 1
-        return None if trace is None or plan is None else (plan, trace)
+        return plan
 
     def note(self, captured: Captured, role: Role, plan_key: str) -> None:
         """Take note of a graph that was compiled on the way."""
@@ -53,8 +53,8 @@ class TracePlace:
         if reason := self._unkept(made):
             counters["effcomp"][f"trace not kept: {reason}"] += 1
             return
-        ((captured, _, plan_key),) = made
-        cache.write_trace(self.key, cache.Trace(plan_key, captured.absent))
+        ((_, _, plan_key),) = made
+        cache.write_trace(self.key, cache.Trace(plan_key))
 
     def _unkept(self, made: Sequence[tuple[Captured, Role, str]]) -> str:
         from effcomp.capture import Role

@@ -6,7 +6,7 @@ from enum import Enum
 
 from torch import Tensor
 
-from effcomp.ir import Graph
+from effcomp.ir import Graph, Result
 
 
 class Role(Enum):
@@ -22,12 +22,12 @@ class Captured:
     """A captured graph.
 
     `graph.params` are the compiled function's inputs in order, then one param (weight=True) for
-    each of `constants`, the tensors that the traced program held as attributes. `absent` are the
-    positions at which the compiled function returns None, in order; the graph has no output there.
-    `sizes` are the graph's sizes, by name, as they were in the call that was traced.
+    each of `constants`, the tensors that the traced program held as attributes. `results` are what
+    the compiled function returns, in order: outputs of the graph, views of them, and None. `sizes`
+    are the graph's sizes, by name, as they were in the call that was traced.
     """
 
     graph: Graph
+    results: tuple[Result, ...]
     constants: tuple[Tensor, ...] = ()
-    absent: tuple[int, ...] = ()
     sizes: Mapping[str, int] = field(default_factory=dict[str, int])

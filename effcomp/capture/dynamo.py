@@ -12,7 +12,7 @@ from torch._dynamo.utils import counters
 from torch._guards import TracingContext
 from torch.fx import GraphModule, Node
 
-from effcomp.boxed import Boxed, boxed, with_nones
+from effcomp.boxed import Boxed, boxed
 from effcomp.capture.captured import Captured, Role
 from effcomp.capture.decompositions import aot_decompositions, whole_composites
 from effcomp.capture.importer import Inputs, import_graph
@@ -73,11 +73,12 @@ class _Door:
             self.traced = True
             suffix = "" if role is Role.INFERENCE else role.value
             try:
-                captured = import_graph(gm, self.inputs(gm, role), suffix, title=self.title)
+                inputs, aliases = self.inputs(gm, role), _aliases(gm, role)
+                captured = import_graph(gm, inputs, suffix, title=self.title, aliases=aliases)
             except CaptureError as error:
                 _fall_back(str(error))
                 return boxed(lambda args: _run_eagerly(gm, args))
-            return boxed(with_nones(self.compile_graph(captured, role), captured.absent))
+            return boxed(self.compile_graph(captured, role))
 
         return compile_traced
 
@@ -104,11 +105,42 @@ def _position(node: Node, index: int, role: Role) -> int | None:
     return int(found[1]) - 1 if found else None
 
 
+def _metadata() -> Any:
+    """What AOT knows of the forward pass; None where it does not say."""
+    context = TracingContext.try_get()
+    return context.fw_metadata if context is not None else None
+
+
 def _static_inputs() -> frozenset[int]:
     """Positions of parameters, buffers and other inputs whose address does not change."""
-    context = TracingContext.try_get()
-    metadata = context.fw_metadata if context is not None else None
+    metadata = _metadata()
     return frozenset(metadata.static_input_indices or ()) if metadata is not None else frozenset()
+
+
+def _aliases(gm: GraphModule, role: Role) -> dict[int, Node] | None:
+    """The outputs, by position, that AOT makes anew as views of an input, and that input.
+
+    It only takes over where in the input they lie. The trace shows views of inputs that nobody
+    writes to; views of others look like views of what the input will become. None for a backward
+    pass: gradients that shared memory would be added up in place by whoever gets them.
+    """
+    metadata = _metadata()
+    if role is Role.BACKWARD:
+        return None
+    if metadata is None:
+        return {}
+    from torch._functorch._aot_autograd.schemas import OutputType
+
+    placeholders = gm.graph.find_nodes(op="placeholder")
+    inputs = {_position(node, index, role): node for index, node in enumerate(placeholders)}
+    kinds = (OutputType.alias_of_input, OutputType.is_input)
+    return {
+        position: inputs[info.base_idx]
+        for position, info in enumerate(
+            metadata.output_info, metadata.num_mutated_inp_runtime_indices
+        )
+        if info.output_type in kinds and info.base_idx in inputs
+    }
 
 
 def _run_eagerly(gm: GraphModule, args: list[Any]) -> list[Any]:

@@ -22,7 +22,18 @@ from effcomp.capture.results import Results, Write
 from effcomp.capture.sizes import Ratio, Sizes
 from effcomp.capture.unmodelled import call_torch, reason_for, strides_of
 from effcomp.errors import CaptureError
-from effcomp.ir import Dim, Graph, Level, SizeType, TensorType, Value, print_graph, verify
+from effcomp.ir import (
+    Dim,
+    Graph,
+    Level,
+    Result,
+    ResultView,
+    SizeType,
+    TensorType,
+    Value,
+    print_graph,
+    verify,
+)
 from effcomp.ir.dims import free_sizes
 
 NUMBERS = (bool, int, float, complex, torch.SymInt, torch.SymFloat, torch.SymBool)
@@ -45,24 +56,26 @@ def import_graph(
     *,
     fixed: Collection[int] = (),
     title: str = "",
+    aliases: Mapping[int, Node] | None = None,
 ) -> Captured:
     """Import a traced graph.
 
     `writes` maps outputs that stand for mutations to the placeholder they overwrite, where the
     trace says it that way (export) instead of by copy_; `fixed` are the positions of outputs that
-    are Python constants, which the graph leaves out. Raises CaptureError for what the IR cannot
-    express, located.
+    are Python constants, which the graph leaves out. With `aliases` results share memory as in
+    torch: these say which outputs are views of a placeholder as it is in the end, where the trace
+    itself does not. Raises CaptureError for what the IR cannot express, located.
     """
     importer = _Importer(gm, inputs)
     importer.name_sizes()
     for node in gm.graph.nodes:
         importer.visit(node)
-    graph = importer.finish(writes or {}, fixed)
+    graph, results = importer.finish(writes or {}, fixed, aliases)
     name = "_".join(filter(None, (title or graph_title(gm.graph.nodes), suffix)))
     graph = replace(graph, name=f"{name}_{_digest(graph)}")
     verify(graph, Level.TENSOR)
     sizes = {size.name: value for size, value in importer.builder.sizes.hints.items()}
-    return Captured(graph, tuple(importer.constants), tuple(importer.absent), sizes)
+    return Captured(graph, results, tuple(importer.constants), sizes)
 
 
 def _digest(graph: Graph) -> str:
@@ -82,7 +95,6 @@ class _Importer:
         self.constants: list[Tensor] = []
         self.constant_params: dict[str, Value] = {}
         self.writes: list[Write] = []
-        self.absent: list[int] = []
         self.output: Node | None = None
 
     def name_sizes(self) -> None:
@@ -268,7 +280,12 @@ class _Importer:
 
     # The end.
 
-    def finish(self, writes: Mapping[int, str], fixed: Collection[int]) -> Graph:
+    def finish(
+        self,
+        writes: Mapping[int, str],
+        fixed: Collection[int],
+        aliases: Mapping[int, Node] | None,
+    ) -> tuple[Graph, tuple[Result, ...]]:
         assert self.output is not None, "the graph has no output"
         (outputs,) = self.output.args
         returned = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
@@ -279,17 +296,14 @@ class _Importer:
             self.writes.append(Write(by_name[name], self.env[node], source_line(node)))
         skipped = {*writes, *fixed}
         returned = [node for i, node in enumerate(returned) if i not in skipped]
-        results = Results(self.builder, self.writes, tuple(self.params.values()))
-        for position, node in enumerate(returned):
-            if node is None:
-                self.absent.append(position)
-            else:
-                results.add(node, self.env[node] if isinstance(node, Node) else node)
+        given = tuple(self.params.values())
+        results = Results(self.builder, self.env, self.writes, given, aliases is not None)
+        results.add(returned, aliases or {})
         mutated = {w.target for w in self.writes}
         params = (*self.params.values(), *self.constant_params.values())
         graph = results.graph(params)
-        _check_symbols(graph)
-        return _without_weights(graph, mutated)
+        _check_symbols(graph, results.returned)
+        return _without_weights(graph, mutated), tuple(results.returned)
 
 
 def _fit(found: Any, b: Builder) -> Any:
@@ -318,7 +332,7 @@ def _may_be_equal(a: Sequence[Dim], b: Sequence[Dim]) -> bool:
     )
 
 
-def _check_symbols(graph: Graph) -> None:
+def _check_symbols(graph: Graph, results: Sequence[Result]) -> None:
     """Every size must be readable from an input: a dim, or a size passed as a number."""
     known: set[str] = set()
     for param in graph.params:
@@ -330,6 +344,8 @@ def _check_symbols(graph: Graph) -> None:
         used |= free_sizes((*dims, *(value.strides or ())))
     for op in graph.ops:
         used |= free_sizes(_sizes_in(tuple(op.attrs.values())))
+    for view in (r for r in results if isinstance(r, ResultView)):
+        used |= free_sizes((*view.type.shape, *view.strides, view.offset))
     if missing := sorted(used - known):
         raise CaptureError(
             f"size {missing[0]} cannot be read from any input: it depends on data, or only "

@@ -1,7 +1,7 @@
 """From a graph of groups, library calls and views to a plan."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import sympy
@@ -11,21 +11,28 @@ from effcomp.codegen.draft import expr, spec_of_value
 from effcomp.codegen.groups import body_calls
 from effcomp.codegen.lowering import Lowering, RegionOf
 from effcomp.codegen.memory import with_lifetimes
-from effcomp.codegen.outputs import claim_outputs, settle_outputs
+from effcomp.codegen.outputs import claim_outputs, give_results, settle_outputs
 from effcomp.codegen.program import settle_layouts
 from effcomp.codegen.select import way_of
 from effcomp.codegen.snapshots import snapshot_overwritten
 from effcomp.errors import LoweringError
-from effcomp.ir import Attr, Dim, Graph, Op, SizeType, TensorType, Value
+from effcomp.ir import Attr, Dim, Graph, Op, Result, SizeType, TensorType, Value
 from effcomp.ir.dims import free_sizes
 from effcomp.plan.schema import ConstantPlace, InputPlace, OutputRef, Plan, Port, SymbolSource
 from effcomp.target import Target
 
 
-def lower_graph(graph: Graph, target: Target, *, region_of: RegionOf) -> Plan:
+def lower_graph(
+    graph: Graph,
+    target: Target,
+    *,
+    region_of: RegionOf,
+    results: Sequence[Result] | None = None,
+) -> Plan:
     """Lower a graph at Level.KERNEL for a target. Raises LoweringError, located.
 
-    `region_of` is the table from ops to ATen calls (`effcomp.reference.region_of`).
+    `region_of` is the table from ops to ATen calls (`effcomp.reference.region_of`); `results` are
+    what the plan returns of the graph's outputs: all of them where nothing is said.
     """
     low = _start(graph, target, region_of)
     prologue = next((op for op in low.program.graph.ops if op.name == "state.prologue"), None)
@@ -37,7 +44,8 @@ def lower_graph(graph: Graph, target: Target, *, region_of: RegionOf) -> Plan:
         low.draft.op = position
         way_of(op)(low, op)
     low.draft.op = -1
-    plan = _finish(low, settle_outputs(low, promises))
+    outputs = settle_outputs(low, promises)
+    plan = _finish(low, outputs if results is None else give_results(low, outputs, results))
     if prologue is None:
         return plan
     return replace(

@@ -6,13 +6,16 @@ AOTAutograd gives such aliases back to the user as views of the caller's tensor,
 nothing, and a forward pass that saves weights for its backward would lose much. Two outputs of one
 value are two copies: passes merge equal computations, and what the user does in place to one must
 not show in the other.
+
+Results that share memory are views of one output or param, which capture has found: no pass knows
+of them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from effcomp.codegen.aliasing import written_operands
-from effcomp.codegen.draft import expr
+from effcomp.codegen.draft import expr, tensor_spec
 from effcomp.codegen.groups import as_group, group
 from effcomp.codegen.layout import (
     Strides,
@@ -22,9 +25,9 @@ from effcomp.codegen.layout import (
     strides_of,
 )
 from effcomp.codegen.lowering import Lowering
-from effcomp.ir import SPECS, SizeType, Value
+from effcomp.ir import SPECS, Result, ResultView, SizeType, Value
 from effcomp.ir.dims import contiguous_strides, same
-from effcomp.plan.schema import OutputPlace, OutputRef
+from effcomp.plan.schema import OutputPlace, OutputRef, ViewPlace
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +65,15 @@ def _claim(low: Lowering, index: int, *, aliased: set[Value], made: set[Value]) 
     layout = graph.layout_of_output(index)
     fits = layout is None or same_layout(value.shape, strides, layout)
     root = low.program.root(value)
+    # Where the value lies as it should, but for dims of size 1, whose steps it leaves open.
+    exact = strides if layout is None else layout
     if root in aliased and fits:
-        return Owed(value, strides, copied=False)
-    wanted = strides if layout is None else layout
-    if layout is None and not is_dense(value.shape, strides):
-        wanted = contiguous_strides(value.shape)
+        return Owed(value, exact, copied=False)
     if not fits or root not in made or root in draft.at or not _covers(low, value, root):
-        return Owed(value, wanted, copied=True)
-    buffer = draft.place(value, OutputPlace())
+        loose = layout is None and not is_dense(value.shape, strides)
+        return Owed(value, contiguous_strides(value.shape) if loose else exact, copied=True)
+    spec = tensor_spec(value.dtype, value.shape, exact)
+    buffer = draft.at[value] = draft.add(spec, OutputPlace(), value.hint)
     if root is not value:
         draft.at[root] = draft.view(value, root.shape, strides_of(root))
     return OutputRef(buffer=buffer)
@@ -99,21 +103,44 @@ def settle_outputs(low: Lowering, promises: tuple[Promise, ...]) -> tuple[Output
 
 def _settle(low: Lowering, owed: Owed) -> OutputRef:
     value, draft = owed.value, low.draft
-    if not owed.copied:
+    if not owed.copied and value in low.program.graph.params:
         return OutputRef(buffer=draft.buffer(value))
+    if not owed.copied:
+        return OutputRef(buffer=draft.view(value, value.shape, owed.strides))
     if not overlaps(value.shape, owed.strides):
         return OutputRef(buffer=copied(low, value, owed.strides))
     # An expanded view: its distinct elements are copied, and shown as often as they were.
-    pairs = list(zip(value.shape, owed.strides, strict=True))
+    pairs = zip(value.shape, owed.strides, strict=True)
     shape = tuple(1 if step == 0 else size for size, step in pairs)
     once = Value(value.tensor.with_shape(*shape), value.hint, strides_of(value))
     draft.show(once, value)
-    base = copied(low, once, contiguous_strides(shape))
-    rows = contiguous_strides(shape)
-    strides = tuple(0 if step == 0 else row for (_, step), row in zip(pairs, rows, strict=True))
-    shown = Value(value.type, value.hint, strides)
-    draft.at[shown] = base
-    return OutputRef(buffer=draft.view(shown, value.shape, strides))
+    shown = Value(value.type, value.hint, owed.strides)
+    draft.at[shown] = copied(low, once, owed.strides)
+    return OutputRef(buffer=draft.view(shown, value.shape, owed.strides))
+
+
+def give_results(
+    low: Lowering, outputs: Sequence[OutputRef], results: Sequence[Result]
+) -> tuple[OutputRef, ...]:
+    """What the plan returns: outputs as they are settled, views of memory, and nothing."""
+    draft, graph = low.draft, low.program.graph
+    views: dict[ResultView, int] = {}
+    refs: list[OutputRef] = []
+    for result in results:
+        match result:
+            case None:
+                refs.append(OutputRef())
+            case int():
+                refs.append(outputs[result])
+            case ResultView(of=of, type=kind, strides=strides, offset=offset):
+                root = (graph.outputs if result.root == "output" else graph.params)[of]
+                under = outputs[of].buffer if result.root == "output" else draft.buffer(root)
+                assert under is not None, "a view looks at a tensor"
+                if result not in views:
+                    spec = tensor_spec(kind.dtype, kind.shape, strides)
+                    views[result] = draft.add(spec, ViewPlace(under, expr(offset)), root.hint)
+                refs.append(OutputRef(buffer=views[result]))
+    return tuple(refs)
 
 
 def copied(low: Lowering, value: Value, strides: Strides) -> int:

@@ -249,7 +249,7 @@ class _Binder:
             out.append(self._step(index, step, adoptable))
             if dropped := self.program.drop[index]:
                 out.append(_drop(dropped))
-        return (*out, *map(self._create, self.program.create[-1])), tuple(places)
+        return (*out, *map(self._create_result, self.program.create[-1])), tuple(places)
 
     def _adoptable(self, step: RunRegion, made: Sequence[int]) -> frozenset[int]:
         """Outputs of a region that nothing has touched before, directly or through a view."""
@@ -261,6 +261,20 @@ class _Binder:
             if isinstance(places[id], CallPlace)
             or (isinstance(places[id], OutputPlace) and id in made and id not in viewed)
         )
+
+    def _create_result(self, id: int) -> Action:
+        """As `_create`, after the last step: what is shown there of an output is the caller's."""
+        create, buffers = self._create(id), self.plan.buffers
+        is_view = isinstance(buffers[id].place, ViewPlace)
+        if not (is_view and isinstance(buffers[self.program.roots[id]].place, OutputPlace)):
+            return create
+
+        def create_as_caller(slots: Slots) -> None:
+            # autograd lets nobody write to a view that was made without gradients.
+            with torch.enable_grad():
+                create(slots)
+
+        return create_as_caller
 
     def _create(self, id: int) -> Action:
         layout, device = self.layouts[id], self.machine.device

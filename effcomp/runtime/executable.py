@@ -12,6 +12,7 @@ from effcomp.errors import DeviceError
 from effcomp.plan.schema import Plan
 from effcomp.runtime.bound import Bound, Machine, bind
 from effcomp.runtime.graphs import Graphs
+from effcomp.runtime.layouts import Layout, distance
 from effcomp.runtime.ports import Expectation, admit, expect, read_sizes
 from effcomp.runtime.profiling import Stopwatch, active_times
 from effcomp.runtime.program import Program
@@ -98,9 +99,11 @@ class Executable:
             expected = expect(self.plan, sizes, aligned)
             _keep(self._expected, key, expected)
         mutated = [given[port] for port in self._mutated]
+        shown = {port: given[port] for port in self._program.shown.values()}
         write_back = admit(self.plan, expected, given, device, self._machine.notes)
         if self._prologue is not None and self._prologue.update(given):
             self._forget()
+        copies = {port: given[port] for port in shown if given[port] is not shown[port]}
         try:
             outputs = self._replay(key, sizes, given) if active_times() is None else None
             if outputs is None:
@@ -110,6 +113,9 @@ class Executable:
                 raise
             raise DeviceError(self._out_of_memory(sizes)) from error
         self.last_sizes = sizes
+        for index, port in self._program.shown.items():
+            if port in copies:
+                outputs[index] = _moved(outputs[index], copies[port], shown[port])
         _finish(mutated, outputs, write_back)
         return outputs
 
@@ -165,6 +171,13 @@ class Executable:
             f"{total / 2**20:.1f} MiB beside its arguments for sizes {dict(sizes)}; the largest "
             f"buffers are {names or 'none'}. Use smaller inputs, or free other tensors"
         )
+
+
+def _moved(view: torch.Tensor, copy: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
+    """A view of the copy of an argument as one of the argument, where they lie alike."""
+    if copy.stride() != given.stride() or copy.device != given.device:
+        return view
+    return Layout.of(view).view(given, distance(view, copy))
 
 
 def _finish(

@@ -4,8 +4,8 @@ The first call for a set of sizes runs as usual, which warms up libraries and lo
 second is captured. Capturing runs nothing, so mutated arguments change once a call. Arguments are
 copied into memory of the graph, except weights and mutated ones: those are used where they lie, and
 another address means another capture. Results are copied out, so that no replay changes what a
-caller holds. Because nothing in a graph's memory outlives a call, all graphs of a device share one
-pool.
+caller holds; those that share memory still do. Because nothing in a graph's memory outlives a call,
+all graphs of a device share one pool.
 """
 
 import math
@@ -20,9 +20,20 @@ import torch
 
 from effcomp.errors import KernelError
 from effcomp.plan.expressions import evaluate
-from effcomp.plan.schema import AtenCall, CallStep, ConstArg, Plan, RunRegion, TensorSpec
+from effcomp.plan.schema import (
+    AtenCall,
+    CallStep,
+    ConstArg,
+    InputPlace,
+    OutputPlace,
+    Plan,
+    RunRegion,
+    TensorSpec,
+    ViewPlace,
+)
 from effcomp.runtime.calls import buffers_in, operator
 from effcomp.runtime.dtypes import dtype_named
+from effcomp.runtime.layouts import Layout, distance
 from effcomp.runtime.memory import extent
 from effcomp.runtime.notes import Notes
 from effcomp.runtime.program import Program
@@ -143,6 +154,8 @@ class _Captured:
     addresses: tuple[int, ...]
     inputs: tuple[tuple[int, torch.Tensor], ...]  # (port, the graph's own memory)
     returned: Mapping[int, int]  # result -> the port whose tensor it is
+    shown: Mapping[int, tuple[int, Layout, int]]  # result -> the port it is a view of, and where
+    shared: Mapping[int, torch.Tensor]  # result -> all of the memory that it and others look at
 
 
 @dataclass(slots=True)
@@ -245,9 +258,27 @@ class Graphs:
         ports = {id(given[port]): port for port in (*self._copied, *self._fixed)}
         results = recording.results
         returned = {i: ports[id(r)] for i, r in enumerate(results) if id(r) in ports}
-        for index in returned:
+        shown = {
+            i: (port, Layout.of(results[i]), distance(results[i], given[port]))
+            for i, port in self._program.shown.items()
+        }
+        for index in (*returned, *shown):
             results[index] = None  # the caller's tensors are not kept alive
-        return _Captured(recording, addresses, inputs, returned)
+        return _Captured(recording, addresses, inputs, returned, shown, self._shared(results))
+
+    def _shared(self, results: Sequence[Any]) -> dict[int, torch.Tensor]:
+        """The memory of the outputs that several results look at, as one tensor for each."""
+        plan, found = self._program.plan, dict[int, list[int]]()
+        for index, ref in enumerate(plan.outputs):
+            root = None if ref.buffer is None else self._program.roots[ref.buffer]
+            if root is not None and isinstance(plan.buffers[root].place, OutputPlace):
+                found.setdefault(root, []).append(index)
+        shared: dict[int, torch.Tensor] = {}
+        for root, viewers in found.items():
+            if len({plan.outputs[index].buffer for index in viewers}) > 1:
+                whole = _whole(results[viewers[0]], dtype_named(plan.buffers[root].spec.dtype))
+                shared.update((index, whole) for index in viewers)
+        return shared
 
     def _replay(self, captured: _Captured, args: Sequence[Any]) -> list[Any]:
         if captured.inputs:
@@ -261,9 +292,12 @@ class Graphs:
         for index, result in enumerate(captured.recording.results):
             if index in captured.returned:
                 outputs.append(args[captured.returned[index]])
+            elif index in captured.shown:
+                port, layout, start = captured.shown[index]
+                outputs.append(layout.view(args[port], start))
             elif isinstance(result, torch.Tensor):
                 if id(result) not in copies:
-                    copies[id(result)] = _copy(result)
+                    copies[id(result)] = _copied(result, captured.shared.get(index), copies)
                 outputs.append(copies[id(result)])
             else:
                 outputs.append(result)
@@ -336,7 +370,7 @@ def why_not_replay(plan: Plan, sizes: Mapping[str, int]) -> str | None:
     calls = sum(isinstance(step, CallStep) for step in plan.steps)
     launching = (len(plan.steps) - calls) * target.launch_seconds + calls * _CALL_SECONDS
     copied = [p.spec for p in plan.ports if p.spec is not None and not (p.weight or p.mutated)]
-    copied += [plan.buffers[ref.buffer].spec for ref in plan.outputs if ref.buffer is not None]
+    copied += [plan.buffers[id].spec for id in _copied_out(plan)]
     copying = 2 * sum(_nbytes(spec, sizes) for spec in copied) / target.bandwidth
     copying += 3 * _CALL_SECONDS  # copying in, replaying, copying out
     saved = max(launching - busy, launching / 4)
@@ -346,6 +380,17 @@ def why_not_replay(plan: Plan, sizes: Mapping[str, int]) -> str | None:
         f"{len(plan.steps)} launches take {launching * 1e6:.0f} us, the GPU is busy for "
         f"{busy * 1e6:.0f} us and copying would take {copying * 1e6:.0f} us"
     )
+
+
+def _copied_out(plan: Plan) -> set[int]:
+    """The buffers whose memory the results look at, less the caller's own."""
+    found: set[int] = set()
+    for id in (ref.buffer for ref in plan.outputs if ref.buffer is not None):
+        while isinstance(place := plan.buffers[id].place, ViewPlace):
+            id = place.of
+        if not isinstance(place, InputPlace):
+            found.add(id)
+    return found
 
 
 def _nbytes(spec: TensorSpec, sizes: Mapping[str, int]) -> int:
@@ -365,6 +410,26 @@ def _flat(tensor: torch.Tensor) -> torch.Tensor:
     if torch._debug_has_internal_overlap(tensor) == 0:
         return tensor
     return tensor.as_strided((extent(tensor.shape, tensor.stride()),), (1,))
+
+
+def _copied(
+    result: torch.Tensor, whole: torch.Tensor | None, copies: dict[int, torch.Tensor]
+) -> torch.Tensor:
+    """A result in memory of the caller's; `whole` is the memory that it shares with others."""
+    if whole is None:
+        return _copy(result)
+    if id(whole) not in copies:
+        copies[id(whole)] = _copy(whole)
+    # As for a plan that runs step by step: the caller may write to views.
+    with torch.enable_grad():
+        return Layout.of(result).view(copies[id(whole)], int(result.storage_offset()))
+
+
+def _whole(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """All the memory that a tensor looks at, as a vector."""
+    memory = tensor.untyped_storage()
+    vector = torch.empty(0, dtype=dtype, device=tensor.device)
+    return vector.set_(memory, 0, (memory.nbytes() // dtype.itemsize,), (1,))
 
 
 def _copy(tensor: torch.Tensor) -> torch.Tensor:

@@ -17,6 +17,7 @@ __all__ = [
     "Layout",
     "arena_alignment",
     "arena_layout",
+    "distance",
     "fresh_bytes",
     "layout_of",
     "spans_of",
@@ -45,9 +46,22 @@ class Layout:
         start = int(base.storage_offset()) * base.dtype.itemsize
         if start % self.dtype.itemsize:
             raise PlanError(f"a view as {self.dtype} starts at byte {start} of its memory")
-        typed = torch.empty(0, dtype=self.dtype, device=base.device)
-        start = start // self.dtype.itemsize + offset
-        return typed.set_(base.untyped_storage(), start, self.shape, self.strides)
+        return self._over(base, start // self.dtype.itemsize + offset)
+
+    @classmethod
+    def of(cls, tensor: torch.Tensor) -> "Layout":
+        return cls(tensor.dtype, tuple(tensor.shape), tensor.stride())
+
+    def exactly(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A tensor that this describes, with these very strides also along dims of size 1."""
+        if tensor.stride() == self.strides:
+            return tensor
+        return self._over(tensor, int(tensor.storage_offset()))
+
+    def _over(self, tensor: torch.Tensor, start: int) -> torch.Tensor:
+        """The memory of a tensor under this layout, and for autograd a tensor of its own."""
+        typed = torch.empty(0, dtype=self.dtype, device=tensor.device)
+        return typed.set_(tensor.untyped_storage(), start, self.shape, self.strides)
 
     def describes(self, tensor: torch.Tensor) -> bool:
         """Whether a tensor is of this type, shape and layout."""
@@ -93,6 +107,12 @@ def spans_of(lifetimes: Mapping[int, tuple[int, int]], layouts: Sequence[Layout]
 def arena_alignment(device: torch.device) -> int:
     """Bytes that each buffer's offset is a multiple of."""
     return 64 if device.type == "cpu" else 512
+
+
+def distance(view: torch.Tensor, base: torch.Tensor) -> int:
+    """Where in the memory of `base` a view of it begins, in elements of the view."""
+    start = int(base.storage_offset()) * base.dtype.itemsize
+    return int(view.storage_offset()) - start // view.dtype.itemsize
 
 
 def layout_of(buffer: Buffer, sizes: Mapping[str, int]) -> Layout:

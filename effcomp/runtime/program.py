@@ -1,6 +1,6 @@
 """A plan made ready to run: what can be known about its buffers before any size is."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from effcomp.errors import PlanError
@@ -32,7 +32,8 @@ class Program:
 
     `lifetimes` are of arena buffers, longer than the plan says where a torch operator returned a
     view of one. `create` and `drop` list, step by step, the buffers to make before a step and to
-    forget after it. `cloned` are outputs whose memory is not the caller's to keep.
+    forget after it. `cloned` are outputs whose memory is not the caller's to keep; `shown` are
+    outputs, by position, that are views of a port.
     """
 
     plan: Plan
@@ -44,6 +45,7 @@ class Program:
     cloned: frozenset[int]
     maybe_cloned: frozenset[int]
     launched: frozenset[int]  # roots of the buffers that kernels take pointers of
+    shown: Mapping[int, int]  # position of an output -> the port
 
     @property
     def aligned(self) -> frozenset[int]:
@@ -102,6 +104,7 @@ def analyze(plan: Plan, constants: int = 0) -> Program:
         cloned=frozenset(cloned),
         maybe_cloned=frozenset(id for id in kept - cloned if owners[id]),
         launched=frozenset(launched),
+        shown=dict(_shown(plan, roots, own)),
     )
 
 
@@ -110,6 +113,14 @@ def _is_callers(place: Place, own: int) -> bool:
     if isinstance(place, InputPlace):
         return place.index < own
     return not isinstance(place, ArenaPlace | ConstantPlace)
+
+
+def _shown(plan: Plan, roots: Sequence[int], own: int) -> Iterator[tuple[int, int]]:
+    for position, ref in enumerate(plan.outputs):
+        if ref.buffer is not None and isinstance(plan.buffers[ref.buffer].place, ViewPlace):
+            place = plan.buffers[roots[ref.buffer]].place
+            if isinstance(place, InputPlace) and place.index < own:
+                yield position, place.index
 
 
 def touched(step: Step) -> tuple[int, ...]:

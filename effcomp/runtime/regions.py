@@ -236,7 +236,7 @@ class InterpretedRegion:
                 return
             for buffer, id, layout, free in places:
                 if free and layout.describes(local[id]):
-                    slots[buffer] = local[id]
+                    slots[buffer] = layout.exactly(local[id])
                 elif free:
                     slots[buffer] = layout.empty(local[id].device).copy_(local[id])
                 else:
@@ -269,7 +269,7 @@ def deliver(
         owner = value.untyped_storage().data_ptr()
         whole = value.untyped_storage().nbytes() == layout.nbytes
         if layout.describes(value) and whole and owner not in shared:
-            slots[id] = value
+            slots[id] = layout.exactly(value)
         else:
             slots[id] = layout.empty(value.device).copy_(value)
         shared.add(owner)

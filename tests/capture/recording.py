@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,9 +12,23 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from effcomp.capture import Captured, Role, compile_dynamo
+from effcomp.dtypes import DTYPES
 from effcomp.errors import FallbackWarning
-from effcomp.ir import Graph, Level, Op, parse_graph, print_graph, verify
+from effcomp.ir import (
+    Dim,
+    Graph,
+    Level,
+    Op,
+    Result,
+    ResultView,
+    parse_graph,
+    print_dim,
+    print_graph,
+    verify,
+)
+from effcomp.plan.expressions import evaluate as evaluate_expr
 from effcomp.reference import evaluate
+from effcomp.reference.oracle import bind_sizes
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 2e-3, torch.float64: 1e-10}
 
@@ -31,7 +45,7 @@ class Recorder:
     def compile_graph(self, captured: Captured, role: Role) -> Callable[[list[Any]], list[Any]]:
         check_graph(captured.graph)
         self.captured.append((captured, role))
-        return lambda args: evaluate(captured.graph, [*args, *captured.constants])
+        return lambda args: results_of(captured, args)
 
     @property
     def graphs(self) -> list[Graph]:
@@ -41,6 +55,44 @@ class Recorder:
         """The only graph of a role."""
         (found,) = [c.graph for c, r in self.captured if r is role]
         return found
+
+
+def results_of(captured: Captured, args: Sequence[Any]) -> list[Any]:
+    """What the compiled function returns, by the oracle: outputs, and views as they are stated."""
+    given = [*args, *captured.constants]
+    sizes = bind_sizes(captured.graph, given)
+    outputs = evaluate(captured.graph, given)
+    views = [r for r in captured.results if isinstance(r, ResultView)]
+    for position in {view.of for view in views if view.root == "output"}:
+        outputs[position] = _laid_out(captured.graph, position, outputs[position], sizes)
+    roots = {"output": outputs, "param": given}
+    return [_result(result, roots, sizes) for result in captured.results]
+
+
+def _result(result: Result, roots: Mapping[str, Sequence[Any]], sizes: Mapping[str, int]) -> Any:
+    match result:
+        case None:
+            return None
+        case int():
+            return roots["output"][result]
+        case ResultView(root=root, of=of, type=kind):
+            base, dtype = roots[root][of], DTYPES[kind.dtype]
+            shape, strides = _ints(kind.shape, sizes), _ints(result.strides, sizes)
+            (offset,) = _ints([result.offset], sizes)
+            if base.dtype is dtype:
+                return base.detach().as_strided(shape, strides, base.storage_offset() + offset)
+            typed = torch.empty(0, dtype=dtype)
+            return typed.set_(base.untyped_storage(), offset, shape, strides)
+
+
+def _laid_out(graph: Graph, position: int, output: Tensor, sizes: Mapping[str, int]) -> Tensor:
+    layout = graph.layout_of_output(position)
+    strides = output.contiguous().stride() if layout is None else _ints(layout, sizes)
+    return torch.empty_strided(output.shape, strides, dtype=output.dtype).copy_(output)
+
+
+def _ints(dims: Sequence[Dim], sizes: Mapping[str, int]) -> list[int]:
+    return [d if isinstance(d, int) else evaluate_expr(print_dim(d), sizes) for d in dims]
 
 
 def check_graph(graph: Graph) -> None:

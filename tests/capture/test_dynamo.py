@@ -11,7 +11,8 @@ from torch._dynamo.utils import counters
 
 from effcomp.capture import Role
 from effcomp.errors import FallbackWarning
-from effcomp.ir import SizeType
+from effcomp.ir import ResultView, SizeType, TensorType
+from effcomp.ir.dims import symbol
 from tests.capture.recording import Recorder, calls, check, same, unmodelled
 
 
@@ -106,6 +107,39 @@ def test_results_share_memory_as_in_eager() -> None:
     assert y_view.tolist() == [7] * 4
 
 
+def test_views_of_one_memory_are_results_without_ops() -> None:
+    def function(x: Tensor) -> tuple[Tensor, ...]:
+        q, k = (x * 2).chunk(2, 1)
+        return k.t(), x[1:], q, x + 1
+
+    recorder = check(function, torch.randn(3, 4))
+    (captured, _) = recorder.captured[0]
+    base, plain = captured.graph.outputs
+    assert captured.graph.output_strides == ((4, 1), (4, 1))
+    assert [op.name for op in captured.graph.producers().values() if base in op.results] == [
+        "tensor.mul"
+    ]
+    assert captured.results == (
+        ResultView("output", 0, TensorType("f32", (2, 3)), (1, 4), 2),
+        ResultView("param", 0, TensorType("f32", (2, 4)), (4, 1), 4),
+        ResultView("output", 0, TensorType("f32", (3, 2)), (4, 1), 0),
+        captured.graph.outputs.index(plain),
+    )
+
+
+def test_a_view_of_a_written_input_is_one_of_the_input() -> None:
+    def function(cache: Tensor, x: Tensor, n: int) -> Tensor:
+        cache[n] = x
+        return cache[n:]
+
+    recorder = check(function, torch.zeros(5, 2), torch.ones(2), 3, dynamic=True)
+    graph, (view,) = recorder.graph(), recorder.captured[0][0].results
+    assert graph.outputs == ()
+    assert isinstance(view, ResultView)
+    assert graph.params[view.of].hint == "cache"
+    assert view.offset == view.type.shape[1] * symbol("u2")
+
+
 def test_an_old_value_outlives_its_overwriting() -> None:
     def function(x: Tensor) -> Tensor:
         old = x.clone()
@@ -159,7 +193,7 @@ def test_absent_gradients_are_none() -> None:
     assert x.grad is not None
     assert x.grad.count_nonzero() == 2
     (backward,) = [c for c, role in recorder.captured if role is Role.BACKWARD]
-    assert backward.absent == (1,)
+    assert backward.results == (0, None, 1)
 
 
 def test_random_calls_keep_their_order() -> None:

@@ -6,19 +6,28 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
+from effcomp.codegen import lower_graph
 from effcomp.errors import LoweringError
+from effcomp.ir import ResultView, TensorType, parse_graph
+from effcomp.ir.dims import symbol
 from effcomp.plan.schema import (
     ArenaPlace,
+    Buffer,
     CallPlace,
     CallStep,
     Launch,
     OutputPlace,
     Plan,
     RegionKernel,
+    TensorSpec,
     ViewPlace,
 )
 from effcomp.plan.text import print_plan
+from effcomp.reference import region_of
+from effcomp.runtime import load
+from effcomp.target import TARGETS
 from tests.codegen.agree import agree, lower
 
 FOLDER = Path(__file__).parent
@@ -55,6 +64,28 @@ CHAIN = graph(unary("a.0", "x") + unary("b.1", "a.0") + unary("c.2", "b.1") + "\
 
 def places(plan: Plan, kind: type) -> list[str]:
     return [b.name for b in plan.buffers if isinstance(b.place, kind)]
+
+
+def test_results_are_outputs_views_of_memory_and_nothing() -> None:
+    s0 = symbol("s0")
+    rows = ResultView("output", 0, TensorType("i32", (s0 - 1, 8)), (8, 1), 8)
+    column = ResultView("param", 0, TensorType("f32", (s0,)), (8,), 3)
+    results = (rows, None, 0, column, rows)
+    plan = lower_graph(parse_graph(CHAIN), TARGETS["cpu"], region_of=region_of, results=results)
+    returned = [None if ref.buffer is None else plan.buffers[ref.buffer] for ref in plan.outputs]
+    out, place = returned[2], plan.outputs[2].buffer
+    assert out is not None
+    assert out.place == OutputPlace()
+    assert returned[0] == Buffer(
+        TensorSpec("i32", ("s0 - 1", 8), (8, 1)), ViewPlace(place, 8), out.name
+    )
+    assert returned[3] == Buffer(TensorSpec("f32", ("s0",), (8,)), ViewPlace(0, 3), "x")
+    assert returned[1] is None
+    assert plan.outputs[4] == plan.outputs[0]
+    x = torch.randn(3, 8)
+    found, _, whole, part, _ = load(plan, torch.device("cpu"), regions="never")([x])
+    assert torch.equal(found, whole[1:].view(torch.int32))
+    assert part.data_ptr() == x[0, 3].data_ptr()
 
 
 def test_a_chain_on_a_gpu_reuses_one_buffer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -240,6 +240,7 @@ CASES = [
     (lambda x: (x * torch.tensor(2.5), torch.tensor(3)), one, True),
     (lambda x: torch.zeros(3) + x[0, :3], one, True),
     (lambda x: x.topk(2), one, True),
+    (lambda x: (x * 2).chunk(2), one, True),
     (Trained(), one, True),
 ]
 
@@ -490,7 +491,7 @@ def test_eviction_counts_plans_and_traces(folder: Path, monkeypatch: pytest.Monk
 
 
 def test_many_threads_write_and_read_one_trace(folder: Path) -> None:
-    trace = cache.Trace("0" * 64, (1, 3))
+    trace = cache.Trace("0" * 64)
     found: list[cache.Trace | None] = []
 
     def work() -> None:

@@ -17,8 +17,8 @@ from effcomp.capture import Captured, Role, compile_dynamo
 from effcomp.compiling import build_plan
 from effcomp.passes.pipelines import pipeline_for
 from effcomp.plan.schema import Plan, TritonKernel
-from effcomp.reference import evaluate
 from effcomp.target import TARGETS
+from tests.capture.recording import results_of
 from tests.models.compile_kernels import KERNELS
 from tests.models.compiling import assert_agree, tensors
 from tests.models.zoo import ZOO, Entry
@@ -35,7 +35,7 @@ def _capture(entry: Entry, dtype: torch.dtype) -> list[Captured]:
     def compile_graph(captured: Captured, role: Role) -> Callable[[list[Any]], list[Any]]:
         assert role is Role.INFERENCE
         found.append(captured)
-        return lambda args: evaluate(captured.graph, [*args, *captured.constants])
+        return lambda args: results_of(captured, args)
 
     def backend(gm: torch.fx.GraphModule, inputs: Sequence[Any]) -> Callable[..., Any]:
         return compile_dynamo(gm, inputs, compile_graph)

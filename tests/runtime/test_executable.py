@@ -28,6 +28,7 @@ from effcomp.plan.schema import (
 )
 from effcomp.runtime import Executable, load, release
 from effcomp.runtime.calls import may_alias
+from effcomp.runtime.ports import admit
 from tests.runtime.plans import buffer, call, plan, port
 
 CPU = torch.device("cpu")
@@ -140,6 +141,32 @@ def counter_plan() -> Plan:
         steps=[call("add_.Tensor", 0, 1, to=[0])],
         outputs=[0],
     )
+
+
+def test_a_view_of_a_copied_argument_is_one_of_the_argument(monkeypatch) -> None:
+    p = plan(
+        ports=[port("x", 4, 4), port("y", 4, 4)],
+        buffers=[
+            buffer(InputPlace(0), 4, 4),
+            buffer(InputPlace(1), 4, 4),
+            buffer(ViewPlace(0, 5), 2, 3, strides=(4, 1)),
+            buffer(ViewPlace(1), 4, strides=(5,)),
+        ],
+        steps=[],
+        outputs=[2, 3],
+    )
+
+    def admit_copies(plan, expected, args, *rest):
+        """As on a GPU, where kernels take aligned addresses only."""
+        args[0] = args[0].clone()
+        return admit(plan, expected, args, *rest)
+
+    monkeypatch.setattr("effcomp.runtime.executable.admit", admit_copies)
+    x, y = torch.randn(5, 4)[1:], torch.randn(4, 4)
+    part, diagonal = load(p, CPU)([x, y])
+    assert part.data_ptr() == x[1, 1].data_ptr()
+    assert torch.equal(part, x[1:3, 1:])
+    assert diagonal.data_ptr() == y.data_ptr()
 
 
 def test_mutation_reaches_the_caller() -> None:

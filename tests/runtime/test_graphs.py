@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from torch import nn
 
 from effcomp.errors import KernelError
 from effcomp.plan.schema import (
@@ -21,6 +22,7 @@ from effcomp.plan.schema import (
     OutputPlace,
     OutputRef,
     Plan,
+    ViewPlace,
 )
 from effcomp.runtime import load
 from effcomp.runtime.graphs import CudaCapture, Graphs, refusal, why_not_replay
@@ -109,6 +111,38 @@ def test_the_second_call_is_captured_and_results_are_the_callers() -> None:
         assert rows == 4
     assert run.last_sizes == {"s0": 2}
     assert run.notes == ()
+
+
+def test_results_that_share_memory_share_their_copies() -> None:
+    """(x @ w, its first column, the upper half as integers, the last row of x), for x [4, 4]."""
+    shared = plan(
+        target="cuda:90",
+        ports=[port("x", 4, 4), port("w", 4, 3, weight=True)],
+        buffers=[
+            buffer(InputPlace(0), 4, 4),
+            buffer(InputPlace(1), 4, 3),
+            buffer(OutputPlace(), 4, 3),
+            buffer(ViewPlace(2), 4, strides=(3,)),
+            buffer(ViewPlace(2, 3), 2, 3, dtype="i32"),
+            buffer(ViewPlace(0, 12), 4),
+        ],
+        steps=[call("mm.default", 0, 1, to=[2], out="out")],
+        outputs=[3, 2, 4, 5],
+    )
+    run, fake = graphed(shared)
+    w, held = torch.randn(4, 3), []
+    for _ in range(4):
+        x = torch.randn(5, 4)[1:]
+        column, out, bits, row = run([x, w])
+        held.append((out, x @ w))
+        assert torch.equal(column, out[:, 0])
+        assert torch.equal(bits, out.view(torch.int32)[1:3])
+        assert len({t.untyped_storage().data_ptr() for t in (column, out, bits)}) == 1
+        assert row.data_ptr() == x[3].data_ptr(), "a view of the caller's own tensor"
+        column.add_(nn.Parameter(torch.zeros(4)))
+    assert fake.recordings[0].replays == 3
+    for out, want in held:
+        torch.testing.assert_close(out, want)
 
 
 def test_other_sizes_are_captured_for_themselves() -> None:
