@@ -227,3 +227,27 @@ def test_training_steps_are_eagers(graphs: str) -> None:
             optimizer.zero_grad()
     for mine, theirs in zip(module.parameters(), twin.parameters(), strict=True):
         _close(mine, theirs)
+
+
+@MODES
+@torch.no_grad()
+def test_results_share_memory_with_each_other_and_not_with_later_calls(graphs: str) -> None:
+    def program(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        y = F.gelu(x) * 2
+        return y, y[3], torch.tensor([1.0, 2.0], device="cuda")
+
+    compiled = torch.compile(program, backend="effcomp", options={"cuda_graphs": graphs})
+    kept: list[tuple[Tensor, Tensor, Tensor]] = []
+    inputs = [torch.randn(64, WIDTH, device="cuda") for _ in range(5)]
+    for x in inputs:
+        whole, row, constant = compiled(x)
+        row.zero_()
+        constant.zero_()
+        kept.append((whole, row, constant))
+    for x, (whole, row, constant) in zip(inputs, kept, strict=True):
+        expected = F.gelu(x) * 2
+        expected[3] = 0
+        _close(whole, expected)
+        assert row.data_ptr() == whole[3].data_ptr()
+        assert not constant.any()
+    assert compiled(inputs[0])[2].tolist() == [1.0, 2.0]
