@@ -56,6 +56,7 @@ class Executable:
         self._expected: OrderedDict[tuple[int, ...], Expectation] = OrderedDict()
         self._bindings = _Bindings()
         self._mutated = tuple(i for i, port in enumerate(self.plan.ports) if port.mutated)
+        self._shown = tuple(program.shown.items())
         self._lock = threading.RLock()
 
     @property
@@ -99,11 +100,11 @@ class Executable:
             expected = expect(self.plan, sizes, aligned)
             _keep(self._expected, key, expected)
         mutated = [given[port] for port in self._mutated]
-        shown = {port: given[port] for port in self._program.shown.values()}
+        callers = [given[port] for _, port in self._shown] if self._shown else ()
         write_back = admit(self.plan, expected, given, device, self._machine.notes)
         if self._prologue is not None and self._prologue.update(given):
             self._forget()
-        copies = {port: given[port] for port in shown if given[port] is not shown[port]}
+        admitted = [given[port] for _, port in self._shown] if self._shown else ()
         try:
             outputs = self._replay(key, sizes, given) if active_times() is None else None
             if outputs is None:
@@ -113,9 +114,10 @@ class Executable:
                 raise
             raise DeviceError(self._out_of_memory(sizes)) from error
         self.last_sizes = sizes
-        for index, port in self._program.shown.items():
-            if port in copies:
-                outputs[index] = _moved(outputs[index], copies[port], shown[port])
+        if callers:
+            for (index, _), tensor, copy in zip(self._shown, callers, admitted, strict=True):
+                if copy is not tensor:
+                    outputs[index] = _moved(outputs[index], copy, tensor)
         _finish(mutated, outputs, write_back)
         return outputs
 

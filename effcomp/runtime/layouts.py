@@ -52,20 +52,19 @@ class Layout:
     def of(cls, tensor: torch.Tensor) -> "Layout":
         return cls(tensor.dtype, tuple(tensor.shape), tensor.stride())
 
-    def exactly(self, tensor: torch.Tensor) -> torch.Tensor:
-        """A tensor that this describes, with these very strides also along dims of size 1."""
+    def adopted(self, tensor: torch.Tensor) -> torch.Tensor | None:
+        """The tensor, if it is of this type, shape and layout: with these very strides, too."""
+        if tensor.shape != self.shape or tensor.dtype is not self.dtype:
+            return None
         if tensor.stride() == self.strides:
             return tensor
-        return self._over(tensor, int(tensor.storage_offset()))
+        # Along dims of size 1 nobody steps.
+        return self._over(tensor, int(tensor.storage_offset())) if self.fits(tensor) else None
 
     def _over(self, tensor: torch.Tensor, start: int) -> torch.Tensor:
         """The memory of a tensor under this layout, and for autograd a tensor of its own."""
         typed = torch.empty(0, dtype=self.dtype, device=tensor.device)
         return typed.set_(tensor.untyped_storage(), start, self.shape, self.strides)
-
-    def describes(self, tensor: torch.Tensor) -> bool:
-        """Whether a tensor is of this type, shape and layout."""
-        return tensor.shape == self.shape and tensor.dtype is self.dtype and self.fits(tensor)
 
     def fits(self, tensor: torch.Tensor) -> bool:
         """Whether a tensor of the right shape has this layout wherever it matters."""

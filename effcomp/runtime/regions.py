@@ -235,12 +235,12 @@ class InterpretedRegion:
                 deliver(values, read, step.outputs, layouts, adoptable, slots)
                 return
             for buffer, id, layout, free in places:
-                if free and layout.describes(local[id]):
-                    slots[buffer] = layout.exactly(local[id])
-                elif free:
-                    slots[buffer] = layout.empty(local[id].device).copy_(local[id])
-                else:
+                if not free:
                     slots[buffer].copy_(local[id])
+                elif (adopted := layout.adopted(local[id])) is not None:
+                    slots[buffer] = adopted
+                else:
+                    slots[buffer] = layout.empty(local[id].device).copy_(local[id])
 
         return run
 
@@ -268,10 +268,8 @@ def deliver(
             continue
         owner = value.untyped_storage().data_ptr()
         whole = value.untyped_storage().nbytes() == layout.nbytes
-        if layout.describes(value) and whole and owner not in shared:
-            slots[id] = layout.exactly(value)
-        else:
-            slots[id] = layout.empty(value.device).copy_(value)
+        adopted = layout.adopted(value) if whole and owner not in shared else None
+        slots[id] = layout.empty(value.device).copy_(value) if adopted is None else adopted
         shared.add(owner)
 
 
