@@ -141,6 +141,10 @@ def empty_parts(x: Tensor) -> Results:
     return y[:0], y[:, 4:], y
 
 
+def empty_computations(x: Tensor) -> Results:
+    return x[:0] * 2 + 1, (x[:0] * 2).sum(0), x.sin()
+
+
 def complex_parts(x: Tensor) -> Results:
     z = torch.complex(x, x)
     return torch.view_as_real(z), z, z[0]
@@ -202,8 +206,8 @@ def copied_into_an_argument(x: Tensor) -> Results:
 
 PROGRAMS = [
     row, fused_projection, transposed, expanded, aliases, strided, two_bases, copies, equal_values,
-    several_results, written_in_place, single_dims, empty_parts, complex_parts, constants,
-    without_operands, nested, alone, of_an_argument, of_a_copy, of_a_written_argument,
+    several_results, written_in_place, single_dims, empty_parts, empty_computations, complex_parts,
+    constants, without_operands, nested, alone, of_an_argument, of_a_copy, of_a_written_argument,
     copied_into_an_argument,
 ]  # fmt: skip
 

@@ -141,8 +141,8 @@ def bytes_per_element(group: Group, shape: Sequence[Dim]) -> int:
 
 
 def _comparable(a: Any, b: Any) -> bool:
-    ratio = expr(a) / expr(b)
-    return bool(ratio.is_number and 2 * ratio >= 1)
+    ratio = expr(a) / expr(b)  # of nothing at all no real number
+    return bool(ratio.is_number and ratio.is_real and 2 * ratio >= 1)
 
 
 def require(condition: bool, reason: str) -> None:
