@@ -136,7 +136,7 @@ def render(results: Sequence[Result]) -> str:
         "above 1 effcomp is faster. Error (against float32) and peak memory are effcomp's over "
         "Inductor's. First calls are effcomp / Inductor, each in a new process, warm ones with "
         "the caches of an earlier process. The last column is a warm one with the backend that "
-        "compiles nothing, below which no other comes. Empty cells were not measured."
+        "compiles nothing: Dynamo's own time. Empty cells were not measured."
     )
     return "\n".join([head, rule, *lines, "", legend])
 
