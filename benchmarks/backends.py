@@ -37,7 +37,7 @@ def _effcomp(**options: Any) -> Callable[[nn.Module], Call]:
 
 BACKENDS: dict[str, Callable[[nn.Module], Call]] = {
     "eager": lambda module: module,
-    # What torch.compile costs before any backend is asked: the floor of a first call.
+    # What torch.compile costs before any backend is asked.
     "dynamo": lambda module: torch.compile(module, backend="eager", dynamic=False),
     "aot_eager": lambda module: torch.compile(module, backend="aot_eager", dynamic=False),
     "inductor": _inductor(),
