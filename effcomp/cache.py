@@ -9,12 +9,10 @@ import functools
 import hashlib
 import os
 import pathlib
+import re
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import TypeVar
-
-from pydantic import TypeAdapter, ValidationError
 
 from effcomp.errors import CacheWarning, PlanError
 from effcomp.kept_files import evict, replace_file
@@ -23,6 +21,7 @@ from effcomp.plan.serialize import dump_plan, load_plan
 
 _LIMIT_BYTES = 1 << 30
 _PLANS, _TRACES = "plans", "traces"
+_KEY = re.compile("[0-9a-f]{64}")
 
 T = TypeVar("T")
 
@@ -61,13 +60,6 @@ def key_of(parts: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class Trace:
-    """Where what Dynamo traced leads: the key of a plan."""
-
-    plan: str
-
-
 def read(key: str) -> Plan | None:
     """The plan under `key`; None where there is none or the entry is damaged (that warns)."""
     return _read(_path(_PLANS, key), load_plan)
@@ -78,26 +70,20 @@ def write(key: str, plan: Plan) -> None:
     _write(_path(_PLANS, key), dump_plan(plan))
 
 
-def read_trace(key: str) -> Trace | None:
-    """The trace under `key`; None where there is none or the entry is damaged (that warns)."""
+def read_trace(key: str) -> str | None:
+    """The key of the plan that a trace leads to; None as for `read`."""
     return _read(_path(_TRACES, key), _load_trace)
 
 
-def write_trace(key: str, trace: Trace) -> None:
-    """Store a trace. A cache that cannot be written warns and changes nothing."""
-    _write(_path(_TRACES, key), _traces().dump_json(trace).decode())
+def write_trace(key: str, plan: str) -> None:
+    """Store the key of the plan that a trace leads to. A cache that cannot be written warns."""
+    _write(_path(_TRACES, key), plan)
 
 
-def _load_trace(text: str) -> Trace:
-    try:
-        return _traces().validate_json(text)
-    except ValidationError as error:
-        raise PlanError(f"not a trace: {error.errors(include_url=False)[0]['msg']}") from None
-
-
-@functools.cache
-def _traces() -> TypeAdapter[Trace]:
-    return TypeAdapter(Trace)
+def _load_trace(text: str) -> str:
+    if _KEY.fullmatch(text) is None:
+        raise PlanError("it holds no plan's key")
+    return text
 
 
 def _read(path: pathlib.Path, load: Callable[[str], T]) -> T | None:

@@ -38,8 +38,8 @@ class TracePlace:
 
     def read(self) -> Plan | None:
         """The plan that the graph leads to; None where it has to be compiled."""
-        trace = cache.read_trace(self.key)
-        plan = cache.read(trace.plan) if trace is not None else None
+        plan_key = cache.read_trace(self.key)
+        plan = cache.read(plan_key) if plan_key is not None else None
         counters["effcomp"]["trace misses" if plan is None else "trace hits"] += 1
         return plan
 
@@ -54,7 +54,7 @@ class TracePlace:
             counters["effcomp"][f"trace not kept: {reason}"] += 1
             return
         ((_, _, plan_key),) = made
-        cache.write_trace(self.key, cache.Trace(plan_key))
+        cache.write_trace(self.key, plan_key)
 
     def _unkept(self, made: Sequence[tuple[Captured, Role, str]]) -> str:
         from effcomp.capture import Role

@@ -485,14 +485,14 @@ def test_eviction_counts_plans_and_traces(folder: Path, monkeypatch: pytest.Monk
     os.utime(trace, (1, 1))
     total = plan.stat().st_size + trace.stat().st_size
     monkeypatch.setattr(cache, "_LIMIT_BYTES", total + 10)
-    cache.write_trace("new", cache.Trace("0" * 64))
+    cache.write_trace("new", "0" * 64)
     assert [path.stem for path in traces(folder)] == ["new"]
     assert plan.exists()
 
 
 def test_many_threads_write_and_read_one_trace(folder: Path) -> None:
-    trace = cache.Trace("0" * 64)
-    found: list[cache.Trace | None] = []
+    trace = "0" * 64
+    found: list[str | None] = []
 
     def work() -> None:
         for _ in range(50):
