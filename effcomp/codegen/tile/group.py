@@ -12,6 +12,7 @@ from effcomp.codegen.tile.ir import Pointer, TileKernel
 from effcomp.ir import Dim, Graph, Op, Value
 from effcomp.ir.dims import dim, floor_div, product
 from effcomp.ir.types import ITEMSIZE
+from effcomp.target import Target
 
 MAX_NARROW = 2**31 - 2**20  # positions past the end of a block stay within 32 bits too
 
@@ -125,6 +126,14 @@ def source_lines(op: Op) -> tuple[str, ...]:
 
 def ceil_div(a: Dim, b: int) -> Dim:
     return -(-a // b) if isinstance(a, int) else floor_div(dim(a + b - 1), b)
+
+
+def occupying(block: int, total: Dim, target: Target, least: int) -> int:
+    """A block halved, down to `least`, until all processors have programs to run beside others."""
+    if isinstance(total, int):
+        while block > least and ceil_div(total, block) < 2 * target.processors:
+            block //= 2
+    return block
 
 
 def power_at_least(n: int) -> int:

@@ -15,6 +15,7 @@ from effcomp.codegen.tile.group import (
     ceil_div,
     group_of,
     kernel_name,
+    occupying,
     power_at_least,
     require,
     source_lines,
@@ -116,11 +117,8 @@ def _split(space: Space, shape: Sequence[Dim], order: Sequence[int]) -> Space | 
 
 def _flat_block(total: Dim, size: int, target: Target) -> int:
     block = min(max(power_at_least(BYTES_IN_FLIGHT // size) // 2, 256), MAX_BLOCK)
-    if isinstance(total, int):
-        while block > 128 and ceil_div(total, block) < 2 * target.processors:
-            block //= 2  # a small tensor still wants to occupy the device
-        block = min(block, power_at_least(total))
-    return block
+    block = occupying(block, total, target, 128)
+    return min(block, power_at_least(total)) if isinstance(total, int) else block
 
 
 def _tiled_space(shape: Sequence[Dim], order: Sequence[int], inner: int, outer: int) -> Space:

@@ -19,7 +19,7 @@ from effcomp.codegen.tile.index import (
     reshape_index,
     unflatten,
 )
-from effcomp.codegen.tile.ir import Axis, Bound, Constant, Load, Operand, TileValue
+from effcomp.codegen.tile.ir import Axis, Bound, Constant, Load, Operand
 from effcomp.ir import Dim, Op, Trait, Value, attr, spec_of
 from effcomp.ir.dims import FloorDiv, Mod, product, same, same_shape
 from effcomp.ir.ops.infer import axes, axis
@@ -272,15 +272,14 @@ class Statistics:
 
     def reduced(self, kind: str, x: Operand) -> Operand:
         """The row's combination of x, lanes past the end left out."""
-        if not self._spans_columns:
-            return x
-        x = self.masked(kind, x)
-        assert not isinstance(x, Constant), "a masked value spans the columns"
-        return self.combined(kind, x)
+        return self.combined(kind, self.masked(kind, x))
 
-    def combined(self, kind: str, lanes: TileValue) -> TileValue:
+    def combined(self, kind: str, lanes: Operand) -> Operand:
         """The lanes of a block's columns as one."""
-        return self.builder.reduce(kind, lanes, COL.name) if self._spans_columns else lanes
+        if not self._spans_columns:
+            return lanes
+        assert not isinstance(lanes, Constant), "a masked value spans the columns"
+        return self.builder.reduce(kind, lanes, COL.name)
 
     @property
     def _spans_columns(self) -> bool:

@@ -9,6 +9,7 @@ from effcomp.codegen.tile.group import (
     ceil_div,
     group_of,
     kernel_name,
+    occupying,
     power_at_least,
     source_lines,
 )
@@ -104,9 +105,7 @@ def _tiling_for(group: Group, space: RowSpace, target: Target) -> RowTiling:
         return RowTiling(1, block, False, min(max(block // 512, 4), 16))
     rows = TILE // 2 // block if block <= TILE // 2 else 1
     if isinstance(space.rows, int):
-        rows = min(rows, power_at_least(space.rows))
-        while rows > 1 and ceil_div(space.rows, rows) < 2 * target.processors:
-            rows //= 2
+        rows = occupying(min(rows, power_at_least(space.rows)), space.rows, target, 1)
     return RowTiling(rows, block, False, min(max(rows * block // 256, 1), 4))
 
 
@@ -127,9 +126,7 @@ def _walked_tiling(group: Group, space: RowSpace, target: Target) -> RowTiling |
         rows //= 2
     if columns > FEW_COLUMNS or inner % rows:
         return None
-    if isinstance(space.rows, int):
-        while rows > least and ceil_div(space.rows, rows) < 2 * target.processors:
-            rows //= 2
+    rows = occupying(rows, space.rows, target, least)
     return RowTiling(rows, 1, True, rows // 256 or 1)
 
 
@@ -138,9 +135,8 @@ def _strided_tiling(space: RowSpace, target: Target) -> RowTiling:
     rows = STRIDED_ROWS
     if isinstance(space.columns, int):
         rows = max(rows, TILE // power_at_least(space.columns))
+    rows = occupying(rows, space.rows, target, STRIDED_ROWS)
     if isinstance(space.rows, int):
-        while rows > STRIDED_ROWS and ceil_div(space.rows, rows) < 2 * target.processors:
-            rows //= 2
         rows = min(rows, power_at_least(space.rows))
     most = TILE // rows
     if isinstance(space.columns, int) and power_at_least(space.columns) <= 2 * most:
