@@ -29,14 +29,13 @@ from effcomp.plan.schema import (
     Plan,
     RunRegion,
     TensorSpec,
-    ViewPlace,
 )
 from effcomp.runtime.calls import buffers_in, operator
 from effcomp.runtime.dtypes import dtype_named
 from effcomp.runtime.layouts import Layout, distance
 from effcomp.runtime.memory import extent
 from effcomp.runtime.notes import Notes
-from effcomp.runtime.program import Program
+from effcomp.runtime.program import Program, root_of
 from effcomp.target import TARGETS
 
 __all__ = ["CudaCapture", "Graphs", "Recording", "refusal", "why_not_replay"]
@@ -384,13 +383,8 @@ def why_not_replay(plan: Plan, sizes: Mapping[str, int]) -> str | None:
 
 def _copied_out(plan: Plan) -> set[int]:
     """The buffers whose memory the results look at, less the caller's own."""
-    found: set[int] = set()
-    for id in (ref.buffer for ref in plan.outputs if ref.buffer is not None):
-        while isinstance(place := plan.buffers[id].place, ViewPlace):
-            id = place.of
-        if not isinstance(place, InputPlace):
-            found.add(id)
-    return found
+    roots = {root_of(plan, ref.buffer) for ref in plan.outputs if ref.buffer is not None}
+    return {id for id in roots if not isinstance(plan.buffers[id].place, InputPlace)}
 
 
 def _nbytes(spec: TensorSpec, sizes: Mapping[str, int]) -> int:

@@ -15,6 +15,10 @@ class Span:
     first: int
     last: int
 
+    def padded(self, alignment: int) -> int:
+        """The bytes that it takes where others begin at multiples of `alignment`."""
+        return -(-self.size // alignment) * alignment
+
 
 def extent(shape: Sequence[int], strides: Sequence[int]) -> int:
     """Elements from the first to the last one that a strided tensor reaches, both included."""
@@ -27,7 +31,7 @@ def busiest(spans: Sequence[Span], alignment: int) -> int:
     """The most bytes that live at one step: no placement takes less."""
     change: dict[int, int] = {}
     for span in spans:
-        size = -(-span.size // alignment) * alignment
+        size = span.padded(alignment)
         change[span.first] = change.get(span.first, 0) + size
         change[span.last + 1] = change.get(span.last + 1, 0) - size
     return max(accumulate(change[step] for step in sorted(change)), default=0)
@@ -56,12 +60,12 @@ def place_spans(
     total = 0
     for i in order:
         span = spans[i]
-        size = -(-span.size // alignment) * alignment
+        size = span.padded(alignment)
         if size == 0:
             continue
         steps = range(span.first, span.last + 1)
         rivals = {j for step in steps for j in living.get(step, ())}
-        taken = sorted((offsets[j], -(-spans[j].size // alignment) * alignment) for j in rivals)
+        taken = sorted((offsets[j], spans[j].padded(alignment)) for j in rivals)
         offsets[i] = _best_fit(taken, size)
         total = max(total, offsets[i] + size)
         for step in steps:

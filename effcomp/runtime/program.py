@@ -23,7 +23,7 @@ from effcomp.plan.schema import (
 )
 from effcomp.runtime.calls import buffers_in, may_alias
 
-__all__ = ["Program", "analyze"]
+__all__ = ["Program", "analyze", "root_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def analyze(plan: Plan, constants: int = 0) -> Program:
     """
     _check(plan)
     _check_order(plan)
-    roots = tuple(_root(plan, id) for id in range(len(plan.buffers)))
+    roots = tuple(root_of(plan, id) for id in range(len(plan.buffers)))
     owners = _owners(plan, roots)
     lifetimes = {
         id: (buffer.place.first, buffer.place.last)
@@ -134,7 +134,7 @@ def touched(step: Step) -> tuple[int, ...]:
             return (*buffers_in(call), *(id for id in call.results if id is not None))
 
 
-def _root(plan: Plan, id: int) -> int:
+def root_of(plan: Plan, id: int) -> int:
     """The buffer whose memory a buffer uses: itself unless it is a view."""
     for _ in plan.buffers:
         place = plan.buffers[id].place
